@@ -1,0 +1,27 @@
+"""`inpo-studio choose`: record choices from a file, all of them or none."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from inpo_studio.cli.console import Console
+from inpo_studio.cli.opening import opened
+from inpo_studio.studio.choices import DEFAULT_ANNOTATOR, check_annotator, import_choices
+from inpo_studio.transfer.lines import read_choices
+
+
+def run(arguments: Any, console: Console) -> int:
+    """Check the file whole, then record it in one transaction."""
+    lines = read_choices(arguments.file)
+    given = DEFAULT_ANNOTATOR if arguments.annotator is None else arguments.annotator
+    annotator = check_annotator(given)
+    with opened(arguments) as studio:
+        done = import_choices(studio, lines, annotator)
+        values = {"model": studio.settings.model, "annotator": annotator, **asdict(done)}
+    console.result(
+        values,
+        f"{done.recorded} choices recorded as {annotator}, {done.replaced} replaced, "
+        f"{done.unchanged} unchanged.",
+    )
+    return 0

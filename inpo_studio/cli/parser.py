@@ -1,0 +1,169 @@
+"""Every command and flag of the terminal, in one place."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from inpo_studio import __version__
+
+
+class UsageError(ValueError):
+    """The command line cannot be read; the message is one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises one sentence where argparse would print its usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `inpo-studio`; it imports nothing beyond the standard library."""
+    parser = _Parser(
+        prog="inpo-studio",
+        allow_abbrev=False,
+        description="Teach a text-to-image model your taste by picking between two pictures.",
+    )
+    parser.add_argument("--version", action="version", version=f"inpo-studio {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = _shared_flags()
+    _add_processes(commands, shared)
+    _add_choices(commands, shared)
+    _add_rounds(commands, shared)
+    return parser
+
+
+def _shared_flags() -> argparse.ArgumentParser:
+    shared = _Parser(add_help=False)
+    shared.add_argument(
+        "--workspace", metavar="DIR", help="folder of the studio's data (see `inpo-studio doctor`)"
+    )
+    shared.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="postcards (the default), a folder, a Hub id or a .safetensors file",
+    )
+    shared.add_argument(
+        "--device", metavar="DEVICE", help="auto (the default), cpu, mps, cuda or cuda:N"
+    )
+    shared.add_argument(
+        "--json", action="store_true", help="print exactly one JSON object on standard output"
+    )
+    return shared
+
+
+def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
+    serve = commands.add_parser("serve", parents=[shared], help="open the studio in the browser")
+    serve.add_argument("--host", metavar="HOST", help="address to listen on (127.0.0.1)")
+    serve.add_argument("--port", type=_port, metavar="PORT", help="port to listen on (7860)")
+    serve.add_argument(
+        "--no-browser",
+        dest="open_browser",
+        action="store_const",
+        const=False,
+        help="do not open a browser",
+    )
+    worker = commands.add_parser(
+        "worker", parents=[shared], help="make pairs and train rounds for a workspace"
+    )
+    worker.add_argument(
+        "--slot", type=_count_from_zero, default=0, metavar="N", help="number of this worker (0)"
+    )
+    commands.add_parser("doctor", parents=[shared], help="look at what the studio runs on")
+
+
+def _add_choices(commands: Any, shared: argparse.ArgumentParser) -> None:
+    pairs = commands.add_parser("pairs", parents=[shared], help="make pairs of pictures and wait")
+    pairs.add_argument(
+        "--prompts", type=Path, required=True, metavar="FILE", help="text file, one prompt a line"
+    )
+    pairs.add_argument(
+        "--count", type=_count, required=True, metavar="N", help="pairs to make over all prompts"
+    )
+    pairs.add_argument(
+        "--seed", type=_count_from_zero, metavar="S", help="seed of the pictures (drawn at random)"
+    )
+    _add_generation(pairs)
+
+    export = commands.add_parser(
+        "export", parents=[shared], help="write the pairs as images/ and pairs.jsonl"
+    )
+    export.add_argument("directory", type=Path, metavar="DIR", help="folder that is new or empty")
+
+    choose = commands.add_parser("choose", parents=[shared], help="record choices from a file")
+    choose.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE.jsonl",
+        help='a line each: {"pair": ID, "choice": "left|right|tie|both_bad|skip"}',
+    )
+    choose.add_argument("--annotator", metavar="NAME", help="who chose (me)")
+
+
+def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
+    align = commands.add_parser(
+        "align", parents=[shared], help="train an adapter on the choices: one round, to its end"
+    )
+    align.add_argument("--steps", type=_count, metavar="N", help="optimiser steps")
+    align.add_argument(
+        "--objective", choices=["inpo", "diffusion_dpo", "ipo"], help="what is minimised (inpo)"
+    )
+    align.add_argument("--seed", type=_count_from_zero, metavar="S", help="seed of the round (0)")
+    align.add_argument(
+        "--adopt", action="store_true", help="make new pairs with the round's model afterwards"
+    )
+    align.add_argument("--resume", metavar="ROUND", help="go on with a paused round")
+
+    compare = commands.add_parser(
+        "compare", parents=[shared], help="write base and aligned pictures, same prompts and seeds"
+    )
+    compare.add_argument(
+        "--prompts", type=Path, required=True, metavar="FILE", help="text file, one prompt a line"
+    )
+    compare.add_argument(
+        "--seeds", type=_seeds, required=True, metavar="0,1", help="seeds of each prompt"
+    )
+    compare.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder that is new or empty"
+    )
+    compare.add_argument(
+        "--round", metavar="ROUND", help="round id or number (the adopted one, else the latest)"
+    )
+    _add_generation(compare)
+
+
+def _add_generation(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--guidance", type=float, metavar="G", help="guidance scale (3)")
+    command.add_argument(
+        "--sampling-steps", type=_count, metavar="N", help="DDIM steps of a picture (20)"
+    )
+
+
+def _count(text: str) -> int:
+    number = _count_from_zero(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def _count_from_zero(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2^63 - 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    number = _count_from_zero(text)
+    if number > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
+    return number
+
+
+def _seeds(text: str) -> list[int]:
+    seeds = [_count_from_zero(part.strip()) for part in text.split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{text} names a seed twice")
+    return seeds

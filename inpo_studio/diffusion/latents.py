@@ -1,0 +1,113 @@
+"""Between pictures and latents: the VAE, and the noise a picture starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from inpo_studio.diffusion.families import vae_scale_factor
+from inpo_studio.diffusion.loading import Pipeline
+
+_PIXELS_AT_ONCE = 512 * 512
+"""Pixels the VAE codes together: bounds its memory, which is the largest of all parts."""
+
+
+def latent_shape(
+    pipeline: Pipeline, width: int | None = None, height: int | None = None
+) -> tuple[int, int, int]:
+    """(channels, height, width) of the latents of a picture; None is the model's own size.
+
+    Raises ValueError when a side is no multiple of what one latent covers.
+    """
+    width, height = width or pipeline.size[0], height or pipeline.size[1]
+    # The UNet halves once between its blocks and cannot join odd halves again.
+    scale = vae_scale_factor(pipeline.configs.vae)
+    for name, side in (("width", width), ("height", height)):
+        if side % scale or side < scale:
+            raise ValueError(f"The {name} {side} must be a multiple of {scale} pixels.")
+    return int(pipeline.configs.vae["latent_channels"]), height // scale, width // scale
+
+
+def initial_noise(
+    pipeline: Pipeline, seeds: Sequence[int], width: int | None = None, height: int | None = None
+) -> Tensor:
+    """Standard normal latents (n, c, h, w), float32 on the CPU.
+
+    Each image has its own CPU generator, so a picture depends on its seed alone, not on its batch
+    or device; diffusers gives the same for a list of CPU generators.
+    """
+    shape = latent_shape(pipeline, width, height)
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def encode_images(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
+    """Scaled latents (n, c, h, w), float32 on the CPU, of pictures that are all of one size.
+
+    The mean of the VAE's posterior, not a draw from it: the same picture has the same latents.
+    """
+    if pipeline.vae is None:
+        raise RuntimeError("The VAE was released; load the pipeline again.")
+    if len({image.size for image in images}) != 1:
+        raise ValueError("Give pictures of one size; resize or crop them first.")
+    latent_shape(pipeline, *images[0].size)
+    scale, shift = _scale_and_shift(pipeline)
+    latents = []
+    for chunk in _chunks(len(images), images[0].size):
+        stacked = np.stack([np.asarray(image.convert("RGB")) for image in images[chunk]])
+        pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(pipeline.device).float()
+        posterior = pipeline.vae.encode(pixels / 127.5 - 1.0).latent_dist
+        latents.append((posterior.mode() - shift) * scale)
+    return torch.cat(latents).float().cpu()
+
+
+@torch.no_grad()
+def decode_latents(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
+    """Pictures of scaled latents (n, c, h, w).
+
+    Raises FloatingPointError when a latent or a pixel is not finite: a black picture must never
+    pass for one the model made.
+    """
+    if pipeline.vae is None:
+        raise RuntimeError("The VAE was released; load the pipeline again.")
+    scale, shift = _scale_and_shift(pipeline)
+    factor = vae_scale_factor(pipeline.configs.vae)
+    size = (latents.shape[-1] * factor, latents.shape[-2] * factor)
+    images: list[Image.Image] = []
+    for chunk in _chunks(len(latents), size):
+        unscaled = latents[chunk].to(device=pipeline.device, dtype=torch.float32) / scale + shift
+        pixels = pipeline.vae.decode(unscaled, return_dict=False)[0].float()
+        if not bool(torch.isfinite(pixels).all()):
+            raise FloatingPointError(
+                "The model made a picture with values that are not numbers; use dtype float32."
+            )
+        levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        images += [Image.fromarray(row) for row in levels.permute(0, 2, 3, 1).cpu().numpy()]
+    return images
+
+
+def _scale_and_shift(pipeline: Pipeline) -> tuple[Tensor, Tensor]:
+    """latents = (posterior - shift) * scale, each broadcastable to (n, c, h, w).
+
+    One scaling factor; some SDXL variants add a mean and a deviation per channel, which
+    diffusers' SDXL pipeline alone reads.
+    """
+    config = pipeline.configs.vae
+    scale = torch.tensor(float(config.get("scaling_factor", 0.18215)))
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if pipeline.family.size_conditioned and mean is not None and std is not None:
+        column = (1, -1, 1, 1)
+        scale = scale / torch.tensor(std).reshape(column)
+        return scale.to(pipeline.device), torch.tensor(mean).reshape(column).to(pipeline.device)
+    return scale.to(pipeline.device), torch.zeros((), device=pipeline.device)
+
+
+def _chunks(n: int, size: tuple[int, int]) -> list[slice]:
+    """Slices over n pictures of `size` pixels that the VAE codes together."""
+    count = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
+    return [slice(i, i + count) for i in range(0, n, count)]

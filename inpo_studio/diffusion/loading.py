@@ -1,0 +1,106 @@
+"""A model as this studio uses it: its parts frozen, on one device, without a safety checker."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from inpo_studio.diffusion.devices import choose_device, choose_dtype
+from inpo_studio.diffusion.families import Family, ModelConfigs, default_size
+from inpo_studio.diffusion.sources import locate
+from inpo_studio.inpo.schedule import Schedule, schedule_from_config
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+
+@dataclass
+class Pipeline:
+    """A text-to-image model's parts: eval mode, no gradients, on one device."""
+
+    model: str
+    """What the user calls it."""
+    family: Family
+    configs: ModelConfigs
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL | None
+    """float32 always: half precision overflows in SDXL's. None once released."""
+    tokenizers: tuple[Any, ...]
+    """CLIPTokenizer, in the family's order."""
+    text_encoders: tuple[Any, ...]
+    """CLIPTextModel or CLIPTextModelWithProjection, in the family's order; empty once released."""
+    schedule: Schedule
+    device: torch.device
+    dtype: torch.dtype
+    """Arithmetic of the UNet. Its weights have this dtype on a GPU; on the CPU they are float32
+    and computed with under `autocast`."""
+    fingerprint: str
+    """SHA-256 over the configurations, weights and tokenizers."""
+    size: tuple[int, int]
+    """Width and height in pixels the model was made for."""
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The scheduler's configuration as the model ships it."""
+        return dict(self.configs.scheduler)
+
+    @property
+    def force_zeros_for_empty_prompt(self) -> bool:
+        """Whether the empty prompt is conditioned on as zeros, not as encoded text.
+
+        Only diffusers' SDXL pipeline knows the setting; there it defaults to yes.
+        """
+        setting = self.configs.index.get("force_zeros_for_empty_prompt", True)
+        return self.family.size_conditioned and bool(setting)
+
+    def release_encoders(self) -> None:
+        """Free the VAE and the text encoders: training on cached latents needs neither."""
+        self.vae, self.text_encoders = None, ()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def load_pipeline(model: str, *, device: str = "auto", dtype: str = "auto") -> Pipeline:
+    """Load 'postcards', a pipeline folder, a .safetensors checkpoint or a Hub id.
+
+    device: auto, cpu, cuda, cuda:N or mps. dtype: auto, float32, bfloat16 or float16 (see
+    Pipeline.dtype). Raises UnsupportedModel, UnsupportedSchedule or ValueError, one sentence each.
+    """
+    place = choose_device(device)
+    arithmetic = choose_dtype(dtype, place)
+    source = locate(model)
+    # Imported here: it pulls in diffusers and transformers, and a wrong name should fail before.
+    from inpo_studio.diffusion.parts import read_parts
+
+    parts = read_parts(source, torch.float32 if place.type == "cpu" else arithmetic)
+    for network in (parts.unet, parts.vae, *parts.text_encoders):
+        network.requires_grad_(False).eval().to(place)
+    return Pipeline(
+        model=model,
+        family=parts.family,
+        configs=parts.configs,
+        unet=parts.unet,
+        vae=parts.vae,
+        tokenizers=parts.tokenizers,
+        text_encoders=parts.text_encoders,
+        schedule=schedule_from_config(parts.configs.scheduler),
+        device=place,
+        dtype=arithmetic,
+        fingerprint=parts.fingerprint,
+        size=default_size(parts.configs),
+    )
+
+
+@contextmanager
+def autocast(pipeline: Pipeline) -> Iterator[None]:
+    """Arithmetic in the pipeline's dtype; changes nothing for float32."""
+    enabled = pipeline.dtype != torch.float32
+    with torch.autocast(pipeline.device.type, dtype=pipeline.dtype, enabled=enabled):
+        yield

@@ -1,0 +1,113 @@
+"""Making pairs: two pictures of one prompt that differ in their seed only.
+
+Ids and seeds are functions of the job and the pair's index, so a job that is taken up again
+after a crash makes what is missing and nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.jobs.context import JobContext, JobFailed
+from inpo_studio.jobs.pictures import Painter, adapter_folder, keep, read_prompts
+from inpo_studio.seeds import derive_seed
+from storage.images import add_image
+from storage.pairs import add_pair
+from storage.schema import Pair, Prompt
+
+SEED_BITS = 32
+"""Seeds of pictures fit into 32 bits: other tools and browsers take no longer ones."""
+
+
+class PairsPayload(BaseModel):
+    """What a `pairs` job is told."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt_ids: list[str]
+    count: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    generation: GenerationConfig
+    model: str
+    adapter_id: str | None = None
+
+
+@dataclass(frozen=True)
+class _Item:
+    pair_id: str
+    prompt: Prompt
+    seeds: tuple[int, int]
+
+
+def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
+    """Make `count` pairs, the prompts in turn; returns their ids in order."""
+    asked = PairsPayload.model_validate(payload)
+    folder = None
+    with context.database.read() as session:
+        prompts = read_prompts(session, asked.prompt_ids)
+        if any(prompt.split == "held_out" for prompt in prompts):
+            raise JobFailed("Pairs cannot be made on held-out prompts; leave them out.")
+        if asked.adapter_id is not None:
+            folder = adapter_folder(context, session, asked.adapter_id)
+        items = [
+            _Item(
+                context.item_id("pair", index),
+                prompts[index % len(prompts)],
+                pair_seeds(asked.seed, index),
+            )
+            for index in range(asked.count)
+        ]
+        missing = [item for item in items if session.get(Pair, item.pair_id) is None]
+    done = asked.count - len(missing)
+    context.progress(done, asked.count)
+    if missing:
+        pipeline = context.pipelines.get(asked.model)
+        painter = Painter(context, pipeline, asked.generation, asked.adapter_id, folder)
+        together = max(1, asked.generation.batch_size // 2)
+        for start in range(0, len(missing), together):
+            context.checkpoint()
+            _make(painter, missing[start : start + together])
+            done += len(missing[start : start + together])
+            context.progress(done, asked.count)
+    return {"pair_ids": [item.pair_id for item in items]}
+
+
+def pair_seeds(seed: int, index: int) -> tuple[int, int]:
+    """Return the two different seeds of the pair at `index`, a function of the job's seed."""
+    drawn = (derive_seed("pair", seed, index, side) % 2**SEED_BITS for side in range(9))
+    first = next(drawn)
+    return first, next(other for other in drawn if other != first)
+
+
+def _make(painter: Painter, items: Sequence[_Item]) -> None:
+    """Draw some pairs in one batch, keep the files, then write all their rows at once."""
+    context = painter.context
+    texts = [item.prompt.text for item in items for _ in item.seeds]
+    drawn = painter.paint(texts, [seed for item in items for seed in item.seeds])
+    kept = [keep(context.files, one) for one in drawn]
+    made_with = painter.made_with()
+    with context.database.write() as session:
+        for place, item in enumerate(items):
+            images = [
+                add_image(
+                    session,
+                    image_id=context.item_id("image", item.pair_id, side),
+                    prompt_id=item.prompt.id,
+                    seed=seed,
+                    **kept[2 * place + side],
+                    **made_with,
+                ).id
+                for side, seed in enumerate(item.seeds)
+            ]
+            add_pair(
+                session,
+                pair_id=item.pair_id,
+                prompt_id=item.prompt.id,
+                first_image_id=images[0],
+                second_image_id=images[1],
+            )

@@ -1,0 +1,90 @@
+"""Drawing pictures and keeping them: what a picture was made with goes into its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.jobs.context import JobContext, JobFailed
+from storage.adapters import get_adapter
+from storage.files import FileStore
+from storage.prompts import get_prompt
+from storage.schema import Prompt
+
+if TYPE_CHECKING:
+    from inpo_studio.diffusion.loading import Pipeline
+    from inpo_studio.diffusion.sampling import Sample
+
+
+@dataclass(frozen=True)
+class Painter:
+    """A loaded model with one adapter (or none) and the settings pictures are made with."""
+
+    context: JobContext
+    pipeline: Pipeline
+    generation: GenerationConfig
+    adapter_id: str | None = None
+    adapter_folder: Path | None = None
+    scale: float = 1.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the pictures, in pixels."""
+        width, height = self.pipeline.size
+        return self.generation.width or width, self.generation.height or height
+
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Sample]:
+        """Draw one picture for each prompt and seed; stops at any denoising step if told to."""
+        from inpo_studio.diffusion.sampling import sample
+
+        def on_step(done: int, total: int) -> None:
+            self.context.checkpoint()
+
+        pipelines = self.context.pipelines
+        with pipelines.using(self.pipeline, self.adapter_id, self.adapter_folder, self.scale):
+            return sample(self.pipeline, prompts, seeds, self.generation, on_step=on_step)
+
+    def made_with(self) -> dict[str, Any]:
+        """Return the columns of a picture's row that say how it was made."""
+        width, height = self.size
+        return {
+            "width": width,
+            "height": height,
+            "model": self.pipeline.model,
+            "adapter_id": self.adapter_id,
+            "guidance": self.generation.guidance,
+            "steps": self.generation.steps,
+            "negative_prompt": self.generation.negative_prompt,
+        }
+
+
+def keep(files: FileStore, drawn: Sample) -> dict[str, Any]:
+    """Store a picture and its final latents durably; returns their hashes as columns."""
+    from safetensors.torch import save
+
+    latents = save({"latents": drawn.latents.float().contiguous()})
+    return {
+        "sha256": files.put_image(drawn.image),
+        "latents_sha256": files.put_bytes("latents", latents, ".safetensors"),
+    }
+
+
+def adapter_folder(context: JobContext, session: Session, adapter_id: str) -> Path:
+    """Return where an adapter's files are; JobFailed where they are missing."""
+    adapter = get_adapter(session, adapter_id)
+    folder = context.settings.workspace / adapter.folder
+    if not folder.is_dir():
+        raise JobFailed(f"The adapter's folder {folder} is missing; train its round again.")
+    return folder
+
+
+def read_prompts(session: Session, prompt_ids: Sequence[str]) -> list[Prompt]:
+    """Return the prompts with these ids, in this order."""
+    if not prompt_ids:
+        raise JobFailed("There are no prompts to draw; give at least one.")
+    return [get_prompt(session, prompt_id) for prompt_id in prompt_ids]

@@ -1,0 +1,226 @@
+"""A round as a job of stages: freeze the choices, train, render samples, done.
+
+The row of the round holds its state; every start of the training process is an attempt, which
+fences off the writes of an earlier one that may still be alive. Wishes (pause, cancel, finish)
+are read by the training process itself at every optimiser step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.jobs import comparisons, trainer
+from inpo_studio.jobs.context import JobCancelled, JobContext, JobFailed
+from storage.errors import NothingToTrain, StaleAttempt, StorageError
+from storage.prompts import list_prompts
+from storage.rounds import (
+    claim_attempt,
+    freeze_choices,
+    get_round,
+    request,
+    round_pairs,
+    set_state,
+    update_progress,
+)
+from storage.schema import Round, RoundState
+from storage.transitions import WORKED_ON
+
+RESTARTS = 2
+"""How often a training that dies is started again, as long as it gets further each time."""
+PROGRESS_EVERY_S = 2.0
+SAMPLE_PROMPTS = 4
+SAMPLE_SEEDS = (0,)
+
+log = logging.getLogger("inpo_studio.jobs.rounds")
+
+
+@dataclass
+class _Run:
+    """One run of the job: the attempt that owns the round, and what was said of its progress."""
+
+    context: JobContext
+    round_id: str
+    attempt: int = 0
+    said_stage: str | None = None
+    said_at: float = 0.0
+
+
+def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
+    """Bring a round to rest: done, paused, cancelled or failed; returns its state.
+
+    Raises JobFailed with the failure of the round.
+    """
+    this = _Run(context, str(payload["round_id"]))
+    try:
+        state = context.stage("freeze", lambda: _freeze(this))
+        if state == "running":
+            state = context.stage("train", lambda: _train(this))
+        if state == "trained":
+            context.stage("render", lambda: _render(this))
+            state = _finish(this)
+    except JobCancelled:
+        _cancel(this)
+        raise
+    except (JobFailed, StaleAttempt):
+        raise
+    except Exception as error:
+        log.exception("round %s", this.round_id)
+        _fail(this, str(error) or type(error).__name__)
+        raise
+    return {"round_id": this.round_id, "state": state}
+
+
+def _freeze(this: _Run) -> str:
+    """Freeze the choices of a round that waits; the state it is in when there is nothing to do."""
+    try:
+        with this.context.database.write() as session:
+            row = get_round(session, this.round_id)
+            if row.state != "queued" and row.state not in WORKED_ON:
+                return row.state
+            if row.state in ("queued", "running"):
+                freeze_choices(session, row)
+            this.attempt = claim_attempt(session, this.round_id)
+            if row.stage is None:
+                update_progress(session, this.round_id, this.attempt, stage="freeze")
+    except NothingToTrain as error:
+        _fail(this, str(error))
+        raise JobFailed(str(error)) from error
+    return "running"
+
+
+def _train(this: _Run) -> str:
+    """Train until the round rests or has its adapter ("trained")."""
+    this.context.pipelines.release()
+    furthest = _read(this).step
+    for deaths in range(RESTARTS + 1):
+        resting = _begin_attempt(this)
+        if resting is not None:
+            return resting
+        settings = this.context.settings
+        end = trainer.train(settings, this.round_id, this.attempt, lambda: _watch(this))
+        if end.ending != "died":
+            return _settle(this, end)
+        log.warning("round %s: %s", this.round_id, end.sentence)
+        step = _read(this).step
+        if step <= furthest or deaths == RESTARTS:
+            break
+        furthest = step
+        this.context.progress(step, _read(this).total_steps, "The training died and goes on.")
+    _fail(this, end.sentence)
+    raise JobFailed(end.sentence)
+
+
+def _begin_attempt(this: _Run) -> RoundState | None:
+    """Claim the round for a training process; its state when there is nothing to train."""
+    with this.context.database.write() as session:
+        row = get_round(session, this.round_id)
+        if row.state != "queued" and row.state not in WORKED_ON:
+            return row.state
+        this.attempt = claim_attempt(session, this.round_id)
+        if row.state == "pausing":
+            return set_state(session, this.round_id, "paused", attempt=this.attempt).state
+        if row.state == "cancelling":
+            return set_state(session, this.round_id, "cancelled", attempt=this.attempt).state
+    return None
+
+
+def _watch(this: _Run) -> None:
+    """While the training runs: pass its step on, and look whether the job is to stop."""
+    this.context.checkpoint()
+    row = _read(this)
+    now = time.monotonic()
+    if row.stage != this.said_stage or now - this.said_at > PROGRESS_EVERY_S:
+        this.said_stage, this.said_at = row.stage, now
+        this.context.progress(row.step, row.total_steps, row.stage or "")
+
+
+def _settle(this: _Run, end: trainer.TrainerEnd) -> str:
+    """Write the state that a training's orderly end means; wishes may have changed meanwhile."""
+    row = _read(this)
+    if row.attempt != this.attempt:
+        raise StaleAttempt(f"Round {row.number} was taken over by another worker.")
+    if row.state not in WORKED_ON:
+        if row.state == "failed":
+            raise JobFailed(row.failure or end.sentence)
+        return row.state
+    if end.ending == "done" and row.state != "cancelling":
+        return "trained"
+    if end.ending == "failed":
+        sentence = row.failure or f"The training failed. The end of its log:\n{end.sentence}"
+        _fail(this, sentence)
+        raise JobFailed(sentence)
+    if row.state == "cancelling":
+        return _set(this, "cancelled")
+    if end.ending == "paused" and row.state == "pausing":
+        return _set(this, "paused")
+    # The wish changed after the training had stopped for the earlier one: it goes on.
+    return _train(this)
+
+
+def _render(this: _Run) -> dict[str, Any]:
+    """Draw a few held-out prompts with base and aligned; the round is done without them too."""
+    with this.context.database.read() as session:
+        prompts = list_prompts(session, "held_out")[:SAMPLE_PROMPTS]
+        generation = _generation(this, session)
+    if not prompts:
+        return {}
+    try:
+        with this.context.database.write() as session:
+            update_progress(session, this.round_id, _read(this).attempt, stage="render")
+        asked = {
+            "prompt_ids": [prompt.id for prompt in prompts],
+            "seeds": list(SAMPLE_SEEDS),
+            "round_id": this.round_id,
+            "generation": generation.model_dump(),
+        }
+        return comparisons.run(this.context, asked)
+    except Exception:
+        log.exception("round %s: its samples could not be drawn", this.round_id)
+        return {}
+
+
+def _generation(this: _Run, session: Session) -> GenerationConfig:
+    """The settings of the pictures that were chosen between."""
+    frozen = round_pairs(session, this.round_id)
+    names = ("guidance", "steps", "width", "height", "negative_prompt")
+    made_with = {name: getattr(frozen[0].winner_image, name) for name in names} if frozen else {}
+    return GenerationConfig.model_validate(made_with)
+
+
+def _finish(this: _Run) -> str:
+    row = _read(this)
+    if row.state not in WORKED_ON:
+        return row.state
+    return _set(this, "cancelled" if row.state == "cancelling" else "done")
+
+
+def _cancel(this: _Run) -> None:
+    """The job was cancelled in the engine, not by a wish: the round ends with it."""
+    with contextlib.suppress(StorageError), this.context.database.write() as session:
+        if request(session, this.round_id, "cancel").state == "cancelling":
+            set_state(session, this.round_id, "cancelled")
+
+
+def _fail(this: _Run, sentence: str) -> None:
+    try:
+        with this.context.database.write() as session:
+            set_state(session, this.round_id, "failed", failure=sentence)
+    except StorageError as error:
+        log.warning("round %s could not be marked as failed: %s", this.round_id, error)
+
+
+def _set(this: _Run, state: RoundState) -> str:
+    with this.context.database.write() as session:
+        return set_state(session, this.round_id, state).state
+
+
+def _read(this: _Run) -> Round:
+    with this.context.database.read() as session:
+        return get_round(session, this.round_id)

@@ -1,0 +1,1 @@
+"""The training process: frozen choices in, an adapter out."""

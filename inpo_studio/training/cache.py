@@ -1,0 +1,125 @@
+"""Inverted latents on disk, by content, so that no image is inverted twice.
+
+An entry is one image's DDIM inversion by one reference on one grid: its latents x_t and the
+reference's noise prediction at every level. It depends on nothing but what its key names, so
+entries are shared by rounds and survive any crash (they appear by rename).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+# Images are inverted in batches of exactly this size, padded by repetition: arithmetic on a
+# CPU or GPU may differ in the last bit with the batch size, and an entry must not depend on
+# which other images were inverted beside it.
+BATCH = 16
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CachedInversion:
+    """``x_t`` and ``noise_pred`` are ``(levels, images, c, h, w)`` float32."""
+
+    x_t: Tensor
+    noise_pred: Tensor
+
+
+@dataclass(frozen=True)
+class InversionKey:
+    """Everything an inversion depends on beside the image's latents and its prompt."""
+
+    reference: str
+    """Fingerprint of the model and of the parent's adapter, if any."""
+    levels: tuple[int, ...]
+    dtype: str
+
+    def entry(self, x_0: Tensor, prompt: str) -> str:
+        """File stem of the entry of ``x_0`` ``(c, h, w)`` for ``prompt``."""
+        digest = hashlib.sha256()
+        facts = [_FORMAT, self.reference, list(self.levels), self.dtype, prompt, list(x_0.shape)]
+        digest.update(json.dumps(facts).encode("utf-8"))
+        digest.update(x_0.float().contiguous().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+Invert = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From image indices ``(BATCH,)`` to x_t and noise_pred, each ``(levels, BATCH, c, h, w)``."""
+
+
+def cached_inversions(
+    folder: Path,
+    key: InversionKey,
+    x_0: Tensor,
+    prompts: Sequence[str],
+    invert: Invert,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> CachedInversion:
+    """Inversions of ``x_0`` ``(images, c, h, w)``, read from ``folder`` or made by ``invert``.
+
+    ``prompts`` holds each image's prompt. ``on_progress(done, total)`` may raise to stop: what
+    was inverted until then is kept.
+    """
+    paths = [_path(folder, key.entry(x_0[i], prompts[i])) for i in range(len(x_0))]
+    found = {i: entry for i, path in enumerate(paths) if (entry := _read(path)) is not None}
+    missing = [i for i in range(len(x_0)) if i not in found]
+    for start in range(0, len(missing), BATCH):
+        on_progress(len(found), len(x_0))
+        batch = missing[start : start + BATCH]
+        padded = torch.tensor(batch + [batch[-1]] * (BATCH - len(batch)))
+        x_t, noise_pred = (part.float().cpu() for part in invert(padded))
+        for column, index in enumerate(batch):
+            entry = {
+                "x_t": x_t[:, column].contiguous(),
+                "noise_pred": noise_pred[:, column].contiguous(),
+            }
+            _write(paths[index], entry)
+            found[index] = entry
+    on_progress(len(x_0), len(x_0))
+    return CachedInversion(
+        x_t=torch.stack([found[i]["x_t"] for i in range(len(x_0))], dim=1),
+        noise_pred=torch.stack([found[i]["noise_pred"] for i in range(len(x_0))], dim=1),
+    )
+
+
+def _path(folder: Path, stem: str) -> Path:
+    return folder / stem[:2] / f"{stem}.safetensors"
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    """The entry at ``path``; None where there is none or where it does not read."""
+    if not path.exists():
+        return None
+    try:
+        entry = load_file(path)
+    except Exception:  # a damaged file is a missing one: it is made again and replaced
+        return None
+    whole = set(entry) == {"x_t", "noise_pred"} and all(
+        bool(torch.isfinite(tensor).all()) for tensor in entry.values()
+    )
+    return entry if whole else None
+
+
+def _write(path: Path, entry: dict[str, Tensor]) -> None:
+    """Write by rename, so that a kill leaves the old entry, the new one, or none.
+
+    The file is not synced: an entry lost with the power is only made again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(descriptor)
+    try:
+        save_file(entry, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,82 @@
+"""What a step draws: pairs, levels, fresh noise, dropped prompts. All from (round seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inpo_studio.configs import RoundConfig
+from inpo_studio.inpo.inversion import mix_noise, share_noise
+from inpo_studio.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random part of one step, for ``n`` pairs.
+
+    ``pairs`` ``(n,)`` indexes the train pairs; ``level`` ``(n,)`` the grid; ``timestep`` ``(n,)``
+    is the level's timestep; ``fresh`` ``(n, c, h, w)`` is noise shared by winner and loser;
+    ``dropped`` ``(n,)`` marks the pairs trained with the empty prompt.
+    """
+
+    pairs: Tensor
+    level: Tensor
+    timestep: Tensor
+    fresh: Tensor
+    dropped: Tensor
+
+
+def draw(
+    config: RoundConfig,
+    step: int,
+    num_pairs: int,
+    grid: Sequence[int],
+    shape: Sequence[int],
+    num_train_timesteps: int,
+) -> Draws:
+    """Draws of optimiser step ``step`` (from 0); ``shape`` is one image's latent shape."""
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "step", step))
+    n = config.batch_pairs
+    timesteps = torch.tensor(grid)
+    level = torch.randint(len(grid), (n,), generator=generator)
+    anywhere = torch.randint(num_train_timesteps, (n,), generator=generator)
+    return Draws(
+        pairs=torch.tensor(
+            [_visit(config.seed, step * n + position, num_pairs) for position in range(n)]
+        ),
+        level=level,
+        # Forward noise has no grid to stay on: Diffusion-DPO draws any timestep.
+        timestep=timesteps[level] if config.noise == "inverted" else anywhere,
+        fresh=torch.randn((n, *shape), generator=generator),
+        dropped=torch.rand(n, generator=generator) < config.prompt_dropout,
+    )
+
+
+def pair_noise(
+    config: RoundConfig, winner: Tensor, loser: Tensor, fresh: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Noise of winners and losers, each ``(n, c, h, w)``, from their inverted noise and fresh one.
+
+    With ``noise_sharing="own"`` and ``noise_mixing=0`` these are the published latents;
+    forward noise is Diffusion-DPO's.
+    """
+    if config.noise == "forward":
+        return fresh, fresh
+    if config.noise_sharing == "shared":
+        winner = loser = share_noise(winner, loser)
+    if config.noise_mixing == 0:
+        return winner, loser
+    return (
+        mix_noise(winner, fresh, config.noise_mixing),
+        mix_noise(loser, fresh, config.noise_mixing),
+    )
+
+
+def _visit(seed: int, visit: int, num_pairs: int) -> int:
+    """The pair of the ``visit``-th visit: every epoch is a permutation of its own."""
+    epoch, position = divmod(visit, num_pairs)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "epoch", epoch))
+    return int(torch.randperm(num_pairs, generator=generator)[position])

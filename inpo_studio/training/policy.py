@@ -1,0 +1,86 @@
+"""Reference and policy on the one UNet, and the noise errors a step is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from inpo_studio.configs import RoundConfig
+from inpo_studio.diffusion.adapters import (
+    activate,
+    adapter_parameters,
+    attach_adapter,
+    copy_adapter,
+    load_adapter,
+    using,
+)
+from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
+from inpo_studio.diffusion.loading import Pipeline
+from inpo_studio.seeds import derive_seed
+
+POLICY = "policy"
+_PARENT = "parent"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A UNet with a frozen reference and a trainable policy.
+
+    The reference is the round's parent: the base model, or the base with the parent's adapter.
+    The policy is one adapter, a copy of the parent's where there is one; its LoRA B is zero
+    otherwise, so policy and reference agree at the start either way.
+    """
+
+    pipeline: Pipeline
+    reference: tuple[str, ...]
+
+    @staticmethod
+    def build(pipeline: Pipeline, config: RoundConfig, parent: Path | None) -> Policy:
+        """Attach the adapters to ``pipeline.unet``; ``parent`` is the parent's adapter folder."""
+        unet = pipeline.unet
+        seed = derive_seed(config.seed, "adapter")
+        if parent is None:
+            attach_adapter(unet, POLICY, config.rank, config.alpha, seed)
+        else:
+            load_adapter(unet, _PARENT, parent, trainable=False)
+            rank, alpha = _rank_and_alpha(unet, _PARENT)
+            attach_adapter(unet, POLICY, rank, alpha, seed)
+            copy_adapter(unet, _PARENT, POLICY)
+        policy = Policy(pipeline, (_PARENT,) if parent is not None else ())
+        for _, parameter in policy.parameters():
+            parameter.requires_grad_(True)
+        activate(unet, [POLICY])
+        return policy
+
+    def parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The policy's trainable weights by name, in a stable order."""
+        return sorted(adapter_parameters(self.pipeline.unet, POLICY), key=lambda item: item[0])
+
+    @property
+    def rank(self) -> int:
+        return _rank_and_alpha(self.pipeline.unet, POLICY)[0]
+
+    @property
+    def alpha(self) -> float:
+        return _rank_and_alpha(self.pipeline.unet, POLICY)[1]
+
+    def predict(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The policy's noise prediction, ``(n, c, h, w)`` float32; gradients flow."""
+        with using(self.pipeline.unet, [POLICY]):
+            return predict_noise(self.pipeline, x_t, timesteps, conditioning)
+
+    @torch.no_grad()
+    def predict_reference(
+        self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning
+    ) -> Tensor:
+        """The reference's noise prediction, ``(n, c, h, w)`` float32."""
+        with using(self.pipeline.unet, list(self.reference)):
+            return predict_noise(self.pipeline, x_t, timesteps, conditioning)
+
+
+def _rank_and_alpha(unet: torch.nn.Module, name: str) -> tuple[int, float]:
+    config = unet.peft_config[name]  # type: ignore[index]
+    return int(config.r), float(config.lora_alpha)

@@ -1,0 +1,109 @@
+"""The web process: one address on this machine, one supervised worker, nothing left behind."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+
+import fastapi
+import gradio as gr
+import uvicorn
+
+from inpo_studio.settings import Settings, is_loopback
+from inpo_studio.studio import Studio, open_studio
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.supervisor import Supervisor
+from inpo_studio.ui.app import build_page
+from inpo_studio.ui.doors import Doors
+
+
+def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until interrupted; `announce` is called with the URL once it answers.
+
+    Raises StudioError, before anything is started, when the address cannot be used.
+    """
+    listener = listen(settings.host, settings.port)
+    try:
+        studio = open_studio(settings)
+        try:
+            with Supervisor(settings):
+                _run(studio, listener, announce)
+        finally:
+            studio.close()
+    finally:
+        listener.close()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address, so that a second studio on it is refused at once."""
+    if not is_loopback(host):
+        raise StudioError(
+            f"{host} can be reached from other machines and the studio has no log-in; serve on "
+            "127.0.0.1 and reach it through an SSH tunnel."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise StudioError(
+            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
+        ) from error
+    return listener
+
+
+def build_server_app(studio: Studio) -> fastapi.FastAPI:
+    """Return the web application: the doors, then Gradio with everything outward switched off."""
+    settings = studio.settings
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    mounted = gr.mount_gradio_app(
+        app,
+        build_page(studio),
+        path="/",
+        server_name=settings.host,
+        server_port=settings.port,
+        allowed_paths=[],
+        blocked_paths=[str(settings.workspace)],
+        enable_monitoring=False,
+        footer_links=[],
+        max_file_size="20mb",
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+    )
+    mounted.add_middleware(Doors)
+    return mounted
+
+
+class _Server(uvicorn.Server):
+    """Tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+def _run(studio: Studio, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    settings = studio.settings
+    port = listener.getsockname()[1]
+    name = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
+    url = f"http://{name}:{port}/"
+
+    def ready() -> None:
+        announce(url)
+        if settings.open_browser:
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+
+    config = uvicorn.Config(
+        build_server_app(studio), log_level="warning", timeout_graceful_shutdown=3
+    )
+    _Server(config, ready).run(sockets=[listener])

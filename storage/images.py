@@ -1,0 +1,102 @@
+"""Images: what made each, and the hash its bytes are stored under."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from storage.checks import checked_seed, get_row
+from storage.errors import InvalidInput
+from storage.schema import Image, new_id
+
+
+def add_image(
+    session: Session,
+    *,
+    sha256: str,
+    width: int,
+    height: int,
+    prompt_id: str,
+    seed: int,
+    model: str,
+    adapter_id: str | None,
+    guidance: float,
+    steps: int,
+    negative_prompt: str = "",
+    latents_sha256: str | None = None,
+    image_id: str | None = None,
+) -> Image:
+    """Store a picture's row; its bytes must already be in the file store.
+
+    Width and height are pixels; `adapter_id` None is the base model. With an `image_id` that
+    exists already the stored row is returned, so a repeated job adds nothing twice; it must
+    be of the same prompt, seed, model and adapter, else InvalidInput.
+    """
+    image_id = image_id or new_id()
+    stored = session.get(Image, image_id)
+    if stored is not None:
+        _same_origin(stored, prompt_id, seed, model, adapter_id)
+        return stored
+    image = Image(
+        id=image_id,
+        sha256=sha256,
+        width=width,
+        height=height,
+        prompt_id=prompt_id,
+        seed=checked_seed(seed),
+        model=model,
+        adapter_id=adapter_id,
+        guidance=guidance,
+        steps=steps,
+        negative_prompt=negative_prompt,
+        latents_sha256=latents_sha256,
+    )
+    session.add(image)
+    session.flush()
+    return image
+
+
+def _same_origin(
+    image: Image, prompt_id: str, seed: int, model: str, adapter_id: str | None
+) -> None:
+    stored = (image.prompt_id, image.seed, image.model, image.adapter_id)
+    if stored != (prompt_id, seed, model, adapter_id):
+        raise InvalidInput(f"The image {image.id!r} is already stored with another origin.")
+
+
+def get_image(session: Session, image_id: str) -> Image:
+    """The image with this id; NotFound if there is none."""
+    return get_row(session, Image, image_id)
+
+
+def find_image(
+    session: Session,
+    *,
+    prompt_id: str,
+    seed: int,
+    model: str,
+    adapter_id: str | None,
+    guidance: float,
+    steps: int,
+    width: int,
+    height: int,
+    negative_prompt: str = "",
+) -> Image | None:
+    """The oldest image made exactly so, to be used again instead of drawn again."""
+    query = (
+        select(Image)
+        .where(
+            Image.prompt_id == prompt_id,
+            Image.seed == seed,
+            Image.model == model,
+            Image.adapter_id.is_not_distinct_from(adapter_id),
+            Image.guidance == guidance,
+            Image.steps == steps,
+            Image.width == width,
+            Image.height == height,
+            Image.negative_prompt == negative_prompt,
+        )
+        .order_by(Image.created_at, Image.id)
+        .limit(1)
+    )
+    return session.scalar(query)

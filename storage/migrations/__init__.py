@@ -1,0 +1,1 @@
+"""Schema migrations; `storage.migrate` runs them."""

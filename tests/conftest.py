@@ -1,0 +1,23 @@
+"""Fixtures that several rooms' tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """tiny_model(kind) -> folder of a small random pipeline, made once a session."""
+    made: dict[str, Path] = {}
+
+    def build(kind: str) -> Path:
+        if kind not in made:
+            from tests.tiny import build_tiny
+
+            made[kind] = build_tiny(kind, tmp_path_factory.mktemp("tiny") / kind)  # type: ignore[arg-type]
+        return made[kind]
+
+    return build

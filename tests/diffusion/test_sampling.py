@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.diffusion.latents import decode_latents, initial_noise
+from inpo_studio.diffusion.loading import Pipeline
+from inpo_studio.diffusion.sampling import ddim_timesteps, sample
+
+PROMPTS, SEEDS = ["a red house", "two boats"], [5, 6]
+FEW = GenerationConfig(steps=4, guidance=3.0)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("negative_prompt", ["", "dull"])
+def test_pictures_are_those_of_diffusers(
+    kind: str,
+    guidance: float,
+    negative_prompt: str,
+    pipeline: Pipeline,
+    diffusers_pipeline: Callable[[str], Any],
+) -> None:
+    generation = GenerationConfig(steps=5, guidance=guidance, negative_prompt=negative_prompt)
+    ours = sample(pipeline, PROMPTS, SEEDS, generation)
+    theirs = diffusers_pipeline(kind)(
+        PROMPTS,
+        negative_prompt=[negative_prompt] * 2 if negative_prompt else None,
+        num_inference_steps=5,
+        guidance_scale=guidance,
+        latents=initial_noise(pipeline, SEEDS),
+        output_type="latent",
+    ).images
+    latents = torch.stack([each.latents for each in ours])
+    assert float((latents - theirs).abs().max()) <= 1e-4 * float(theirs.abs().max())
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [1, 3, 7, 20, 50, 999])
+@pytest.mark.parametrize("to_one", [True, False])
+def test_steps_are_spaced_as_in_diffusers(spacing: str, steps: int, to_one: bool) -> None:
+    from diffusers import DDIMScheduler
+
+    theirs = DDIMScheduler(timestep_spacing=spacing, steps_offset=1, set_alpha_to_one=to_one)
+    theirs.set_timesteps(steps)
+    ours = ddim_timesteps(theirs.config, steps)
+    assert [now for now, _ in ours] == theirs.timesteps.tolist()
+    assert all(then == now - 1000 // steps for now, then in ours)
+
+
+def test_too_many_steps_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        ddim_timesteps({"steps_offset": 1}, 1000)
+    with pytest.raises(ValueError, match="do not fit"):
+        ddim_timesteps({}, 1001)
+
+
+def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline) -> None:
+    prompts, seeds = [*PROMPTS, "a red house"], [5, 6, 7]
+    whole = sample(pipeline, prompts, seeds, FEW)
+    parts = sample(pipeline, prompts, seeds, FEW.model_copy(update={"batch_size": 2}))
+    alone = sample(pipeline, prompts[2:], seeds[2:], FEW)
+    for one, other in [*zip(whole, parts, strict=True), (whole[2], alone[0])]:
+        assert torch.allclose(one.latents, other.latents, atol=1e-4)
+
+
+def test_samples_carry_the_latents_they_show(sd15: Pipeline) -> None:
+    made = sample(sd15, PROMPTS, SEEDS, FEW.model_copy(update={"width": 32, "height": 48}))
+    assert made[0].image.size == (32, 48)
+    assert made[0].latents.shape == (4, 6, 4)
+    assert made[0].latents.dtype == torch.float32
+    again = decode_latents(sd15, made[1].latents[None])[0]
+    assert np.abs(np.asarray(again).astype(int) - np.asarray(made[1].image).astype(int)).max() <= 1
+
+
+def test_progress_counts_all_batches_and_can_stop(sd15: Pipeline) -> None:
+    seen: list[tuple[int, int]] = []
+    one_at_a_time = FEW.model_copy(update={"batch_size": 1})
+    sample(
+        sd15, PROMPTS, SEEDS, one_at_a_time, on_step=lambda done, all_: seen.append((done, all_))
+    )
+    assert seen == [(i, 8) for i in range(1, 9)]
+
+    def stop(done: int, all_: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        sample(sd15, PROMPTS, SEEDS, FEW, on_step=stop)
+
+
+def test_nothing_asked_is_nothing_made(sd15: Pipeline) -> None:
+    assert sample(sd15, [], [], FEW) == []
+    with pytest.raises(ValueError, match="one each"):
+        sample(sd15, PROMPTS, [1], FEW)

@@ -1,0 +1,86 @@
+"""Inversions are made once, belong to their content, and do not depend on their batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from inpo_studio.training.cache import BATCH, InversionKey, cached_inversions
+
+KEY = InversionKey("reference", (1, 501), "float32:cpu")
+X_0 = torch.randn(BATCH + 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+PROMPTS = [f"prompt {index % 2}" for index in range(len(X_0))]
+
+
+class CountingInvert:
+    """Stands for the model: counts the images it was asked for."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        self.batches.append(rows.tolist())
+        x_t = torch.stack([X_0[rows] + 1, X_0[rows] + 2])
+        return x_t, -x_t
+
+
+def test_made_once_and_then_read(tmp_path: Path) -> None:
+    first, second = CountingInvert(), CountingInvert()
+    made = cached_inversions(tmp_path, KEY, X_0, PROMPTS, first)
+    read = cached_inversions(tmp_path, KEY, X_0, PROMPTS, second)
+    assert len(first.batches) == 2
+    assert second.batches == []
+    assert torch.equal(made.x_t, read.x_t)
+    assert torch.equal(made.x_t[1], X_0 + 2)
+    assert torch.equal(read.noise_pred, -read.x_t)
+
+
+def test_batches_are_always_full(tmp_path: Path) -> None:
+    invert = CountingInvert()
+    cached_inversions(tmp_path, KEY, X_0, PROMPTS, invert)
+    assert [len(batch) for batch in invert.batches] == [BATCH, BATCH]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(KEY, reference="another"),
+        replace(KEY, levels=(1, 301)),
+        replace(KEY, dtype="bfloat16:cpu"),
+    ],
+)
+def test_anything_that_matters_is_in_the_key(tmp_path: Path, other: InversionKey) -> None:
+    assert KEY.entry(X_0[0], "a") != other.entry(X_0[0], "a")
+    assert KEY.entry(X_0[0], "a") != KEY.entry(X_0[0], "b")
+    assert KEY.entry(X_0[0], "a") != KEY.entry(X_0[1], "a")
+
+
+def test_a_damaged_entry_is_made_again(tmp_path: Path) -> None:
+    cached_inversions(tmp_path, KEY, X_0, PROMPTS, CountingInvert())
+    damaged = sorted(tmp_path.rglob("*.safetensors"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    again = CountingInvert()
+    made = cached_inversions(tmp_path, KEY, X_0, PROMPTS, again)
+    assert len(again.batches) == 1
+    assert torch.equal(made.x_t[0], X_0 + 1)
+
+
+def test_what_was_inverted_before_a_stop_is_kept(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop_after_one_batch(done: int, total: int) -> None:
+        if done == BATCH:
+            raise Stop
+
+    first = CountingInvert()
+    with pytest.raises(Stop):
+        cached_inversions(tmp_path, KEY, X_0, PROMPTS, first, stop_after_one_batch)
+    rest = CountingInvert()
+    cached_inversions(tmp_path, KEY, X_0, PROMPTS, rest)
+    assert [set(batch) for batch in rest.batches] == [set(range(BATCH, len(X_0)))]
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -1,0 +1,5 @@
+"""The studio's fixture, shared."""
+
+from tests.studio.conftest import studio
+
+__all__ = ["studio"]
