@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Objective = Literal["inpo", "diffusion_dpo", "ipo"]
 NoiseSource = Literal["inverted", "forward"]
+NoiseSetting = Literal["auto", "inverted", "forward"]
 NoiseSharing = Literal["shared", "own"]
 
 
@@ -55,8 +56,9 @@ class RoundConfig(_Config):
     """Pairs per forward pass; smaller uses less memory and gives the same result."""
     levels: int = Field(10, ge=1, le=1000)
     """Levels on the inversion grid."""
-    noise: NoiseSource = "inverted"
-    """Where x_t comes from: DDIM inversion by the reference, or forward noise."""
+    noise: NoiseSetting = "auto"
+    """Where x_t comes from: DDIM inversion by the reference, or forward noise; `auto` is what
+    the objective was published with."""
     noise_sharing: NoiseSharing = "shared"
     """Whether winner and loser share one inverted noise or keep their own."""
     noise_mixing: float = Field(0.5, ge=0.0, le=1.0)
@@ -75,6 +77,13 @@ class RoundConfig(_Config):
     """Arithmetic of the UNet; adapter, optimiser and loss are always float32."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 is all physical cores this process may use."""
+
+    @property
+    def noise_source(self) -> NoiseSource:
+        """`noise`, with `auto` resolved: forward for Diffusion-DPO, inverted for the others."""
+        if self.noise != "auto":
+            return self.noise
+        return "forward" if self.objective == "diffusion_dpo" else "inverted"
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> RoundConfig:

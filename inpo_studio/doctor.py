@@ -17,9 +17,10 @@ from typing import Any
 
 import psutil
 
+from inpo_studio import __version__
 from inpo_studio.settings import EMBEDDED_MODEL, Settings
 
-_PACKAGES = ("inpo-studio", "torch", "diffusers", "transformers", "peft", "gradio", "dbos")
+_PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio", "dbos")
 _LEAST_DISK = 2 * 2**30
 _LEAST_MEMORY = 2 * 2**30
 _PROBE = """
@@ -60,7 +61,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _versions() -> Finding:
-    found: dict[str, Any] = {"python": platform.python_version()}
+    found: dict[str, Any] = {"inpo-studio": __version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)

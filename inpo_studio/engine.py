@@ -7,12 +7,13 @@ out of it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import platform
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +34,7 @@ WAIT_POLL_S = 0.1
 KEEP_FINISHED_S = 7 * 24 * 3600.0
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-FINISHED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+_FINISHED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 
 _STATES: Mapping[str, JobState] = {
     "DELAYED": "queued",
@@ -44,10 +45,7 @@ _STATES: Mapping[str, JobState] = {
     "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
     "CANCELLED": "cancelled",
 }
-_GIVEN_UP = (
-    "The worker died each time it tried this job, so it was given up; "
-    "the worker's log in the workspace's logs folder says more."
-)
+_GIVEN_UP = "Each worker that tried this job died, so it was given up; see the workspace's logs."
 
 
 class EngineError(Exception):
@@ -61,16 +59,16 @@ class JobStatus:
     job_id: str
     kind: str
     state: JobState
-    result: Any = None
-    error: str | None = None
-    dispatches: int = 0
+    result: Any
+    error: str | None
+    dispatches: int
     """How often a worker began it since it was last queued anew."""
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any]
 
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.state in FINISHED
+        return self.state in _FINISHED
 
 
 def executor_id(settings: Settings, slot: int) -> str:
@@ -189,7 +187,7 @@ class Engine:
     def prune(self, older_than_s: float = KEEP_FINISHED_S) -> int:
         """Forget jobs that ended longer ago than that; returns how many."""
         before = datetime.now(UTC) - timedelta(seconds=older_than_s)
-        ended = [name for name, state in _STATES.items() if state in FINISHED]
+        ended = [name for name, state in _STATES.items() if state in _FINISHED]
         rows = self._client.list_workflows(
             status=ended, completed_before=before.isoformat(), load_input=False, load_output=False
         )
@@ -211,23 +209,20 @@ class Engine:
                 serializer=DBOSPortableJSONSerializer(),
                 application_name=APPLICATION,
                 lazy=True,
-                # A page must say that the database is away, not wait for it.
-                retry_connection_errors=False,
+                retry_connection_errors=False,  # a page must say so, not wait
             )
         return self._opened
 
 
 def _status(row: WorkflowStatus) -> JobStatus:
     attributes = row.attributes or {}
-    error = str(row.error) if row.error is not None else None
-    if row.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        error = _GIVEN_UP
+    given_up = row.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED"
     return JobStatus(
         job_id=row.workflow_id,
         kind=str(attributes.get("kind", "")),
         state=_STATES[row.status],
         result=row.output,
-        error=error,
+        error=_GIVEN_UP if given_up else None if row.error is None else str(row.error),
         dispatches=row.recovery_attempts or 0,
         attributes=attributes,
     )
@@ -238,20 +233,16 @@ def _refuse_pickles(path: Path) -> None:
     if not path.exists():
         return
     try:
-        connection = sqlite3.connect(path)
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            columns = "SELECT t.name FROM sqlite_master t, pragma_table_info(t.name) c"
+            marked = f"{columns} WHERE t.type = 'table' AND c.name = 'serialization'"
+            pickled = "SELECT 1 FROM \"{}\" WHERE serialization = 'py_pickle' LIMIT 1"
+            tables = [name for (name,) in connection.execute(marked)]
+            found = any(connection.execute(pickled.format(name)).fetchone() for name in tables)
     except sqlite3.Error as error:
-        raise EngineError(f"{path} cannot be opened: {error}.") from error
-    try:
-        columns = "SELECT t.name FROM sqlite_master t, pragma_table_info(t.name) c"
-        marked = f"{columns} WHERE t.type = 'table' AND c.name = 'serialization'"
-        for (name,) in connection.execute(marked).fetchall():
-            pickled = f"SELECT 1 FROM \"{name}\" WHERE serialization = 'py_pickle' LIMIT 1"
-            if connection.execute(pickled).fetchone():
-                raise EngineError(
-                    f"{path} holds pickled data, which could run code when read; "
-                    "delete this file if you do not know where it comes from."
-                )
-    except sqlite3.DatabaseError as error:
         raise EngineError(f"{path} cannot be read as the jobs' database: {error}.") from error
-    finally:
-        connection.close()
+    if found:
+        raise EngineError(
+            f"{path} holds pickled data, which could run code when read; "
+            "delete this file if you do not know where it comes from."
+        )

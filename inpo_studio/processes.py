@@ -14,7 +14,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -26,8 +25,7 @@ import platformdirs
 import psutil
 from filelock import FileLock, Timeout
 
-LOST = 75
-"""Exit code of a child whose parent has gone."""
+LOST = 75  # exit code of a child whose parent has gone
 LOCK_WAIT_S = 2.0
 """How long a worker waits for its lock: others take it for a moment to see whether it is free."""
 LOG_BYTES = 5_000_000
@@ -66,11 +64,8 @@ def spawn(
     if log_path.exists() and log_path.stat().st_size > LOG_BYTES:
         log_path.replace(log_path.with_name(log_path.name + ".old"))
     environment = {**os.environ, **thread_environment(), **(env or {}), _LIFELINE: "stdin"}
-    group = (
-        {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
-        if sys.platform == "win32"
-        else {"start_new_session": True}
-    )
+    # 0 except on Windows, where there are no sessions
+    new_group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     with log_path.open("ab") as output:
         child = subprocess.Popen(
             list(args),
@@ -80,7 +75,8 @@ def spawn(
             env=environment,
             close_fds=True,  # a sibling that held the write end would keep this child alive
             bufsize=0,
-            **group,
+            start_new_session=not new_group,
+            creationflags=new_group,
         )
     _children.add(child)
     return child

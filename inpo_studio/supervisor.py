@@ -15,7 +15,7 @@ from inpo_studio.processes import spawn, stop, thread_environment
 from inpo_studio.settings import Settings
 
 FIRST_DELAY_S = 0.5
-LONGEST_DELAY_S = 30.0
+LONGEST_DELAY_S = 10.0
 STEADY_S = 60.0
 """A worker that lived this long is restarted without delay."""
 STOP_GRACE_S = 4.0

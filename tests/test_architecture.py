@@ -34,7 +34,7 @@ ALLOWED = {
     "processes": LEAVES,
     "engine": {"processes", *LEAVES},
     "supervisor": {"processes", "engine", *LEAVES},
-    "doctor": {"processes", "postcards", "storage", *LEAVES},
+    "doctor": {"", "processes", "postcards", "storage", *LEAVES},
     "studio": {"storage", "engine", "evaluation.statistics", "postcards", *LEAVES},
     "transfer": {"storage", "studio", *LEAVES},
     "training": {

@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import Any
 
-from inpo_studio.cli.console import Console
+from inpo_studio.cli.console import Console, advance
 from inpo_studio.cli.opening import opened
 from inpo_studio.cli.work import wait_until
 from inpo_studio.studio import Studio
@@ -64,15 +64,14 @@ def run(arguments: Any, console: Console) -> int:
 def _follow(studio: Studio, console: Console, found: Round) -> bool:
     """Show a round until it rests; True when Ctrl-C asked for the pause."""
     interrupted = False
-    with console.bar("align", None, "step") as bar:
+    with console.bar("align", "step") as bar:
 
         def at_rest() -> bool:
             status = round_status(studio, found.id)
-            bar.total = status.round.total_steps or None
-            bar.n = status.round.step
-            bar.set_description(status.round.stage or status.round.state, refresh=False)
-            bar.set_postfix(_live(status.metrics), refresh=True)
-            return status.round.state in AT_REST
+            row = status.round
+            label = row.stage or row.state
+            advance(bar, row.step, row.total_steps, label, _live(status.metrics))
+            return row.state in AT_REST
 
         def pause() -> None:
             nonlocal interrupted

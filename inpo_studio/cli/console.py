@@ -86,8 +86,20 @@ class Console:
         if self.as_json and not self._written:
             self.result({"error": sentence}, "")
 
-    def bar(self, label: str, total: int | None, unit: str) -> tqdm[Any]:
-        """Open a progress bar on standard error."""
+    def bar(self, label: str, unit: str) -> tqdm[Any]:
+        """Open a progress bar on standard error; its total comes with `advance`."""
         from tqdm import tqdm
 
-        return tqdm(desc=label, total=total, unit=unit, file=sys.stderr, dynamic_ncols=True)
+        return tqdm(desc=label, unit=unit, file=sys.stderr, dynamic_ncols=True)
+
+
+def advance(
+    bar: tqdm[Any], done: int, total: int, label: str, figures: Mapping[str, str] | None = None
+) -> None:
+    """Show how far the work is; a file or pipe gets a new line of it only when it has changed."""
+    changed = (done, total or None, f"{label}: ") != (bar.n, bar.total, bar.desc)
+    bar.n, bar.total = done, total or None
+    bar.set_description(label, refresh=False)
+    bar.set_postfix(figures or {}, refresh=False)
+    if changed or sys.stderr.isatty():
+        bar.refresh()

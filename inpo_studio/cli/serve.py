@@ -11,9 +11,12 @@ from inpo_studio.cli.opening import settings_from
 
 def serve(arguments: Any, console: Console) -> int:
     """Open the studio; the result, printed once it answers, is where it is."""
-    from inpo_studio.ui.server import serve as serve_studio
+    from inpo_studio.ui.address import listen
 
     settings = settings_from(arguments)
+    listener = listen(settings.host, settings.port)
+    from inpo_studio.ui.server import serve as serve_studio
+
     def announce(url: str) -> None:
         values = {
             "url": url,
@@ -21,9 +24,11 @@ def serve(arguments: Any, console: Console) -> int:
             "model": settings.model,
             "pid": os.getpid(),
         }
-        console.result(values, f"Workspace: {settings.workspace}\nInPO Studio: {url} (Ctrl-C closes it)")
+        where = f"Workspace: {settings.workspace}"
+        console.result(values, f"{where}\nInPO Studio: {url} (Ctrl-C closes it)")
 
-    serve_studio(settings, announce)
+    with listener:
+        serve_studio(settings, listener, announce)
     return 0
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from inpo_studio.cli.console import Console
+from inpo_studio.cli.console import Console, advance
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.processes import worker_runs
 from inpo_studio.settings import Settings
@@ -44,16 +44,14 @@ def wait_with_bar(studio: Studio, console: Console, job_id: str, unit: str) -> A
 
     Raises WorkError with the job's failure.
     """
-    with console.bar(f"{unit}s", None, unit) as bar:
+    with console.bar(f"{unit}s", unit) as bar:
 
         def at_end() -> bool:
             status = studio.engine.status(job_id)
             with studio.database.read() as session:
                 seen = get_progress(session, job_id)
             if seen is not None:
-                bar.total = seen.total
-                bar.n = seen.done
-                bar.refresh()
+                advance(bar, seen.done, seen.total, f"{unit}s")
             return status.finished
 
         def cancel() -> None:

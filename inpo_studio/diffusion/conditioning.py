@@ -107,7 +107,8 @@ def predict_noise(
             x_t.to(dtype),
             timesteps.to(x_t.device),
             conditioning.embeddings.to(dtype),
-            added_cond_kwargs={key: value.to(dtype) for key, value in conditioning.added.items()},
+            # Left in float32: bfloat16 would round the pixels of time_ids before they are embedded.
+            added_cond_kwargs=conditioning.added,
             return_dict=False,
         )[0]
     return noise_from_prediction(

@@ -24,7 +24,6 @@ def latent_shape(
     Raises ValueError when a side is no multiple of what one latent covers.
     """
     width, height = width or pipeline.size[0], height or pipeline.size[1]
-    # The UNet halves once between its blocks and cannot join odd halves again.
     scale = vae_scale_factor(pipeline.configs.vae)
     for name, side in (("width", width), ("height", height)):
         if side % scale or side < scale:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from inpo_studio.diffusion.devices import choose_device, choose_dtype
 from inpo_studio.diffusion.families import Family, ModelConfigs, default_size
@@ -38,8 +39,8 @@ class Pipeline:
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
-    """Arithmetic of the UNet. Its weights have this dtype on a GPU; on the CPU they are float32
-    and computed with under `autocast`."""
+    """Arithmetic of the UNet. On a GPU all its weights have this dtype; on the CPU those of linear
+    and convolutional layers have it and the rest are float32, as under autocast."""
     fingerprint: str
     """SHA-256 over the configurations, weights and tokenizers."""
     size: tuple[int, int]
@@ -82,6 +83,8 @@ def load_pipeline(model: str, *, device: str = "auto", dtype: str = "auto") -> P
     parts = read_parts(source, torch.float32 if place.type == "cpu" else arithmetic)
     for network in (parts.unet, parts.vae, *parts.text_encoders):
         network.requires_grad_(False).eval().to(place)
+    if place.type == "cpu":
+        _lower(parts.unet, arithmetic)
     return Pipeline(
         model=model,
         family=parts.family,
@@ -100,7 +103,14 @@ def load_pipeline(model: str, *, device: str = "auto", dtype: str = "auto") -> P
 
 @contextmanager
 def autocast(pipeline: Pipeline) -> Iterator[None]:
-    """Arithmetic in the pipeline's dtype; changes nothing for float32."""
+    """Arithmetic in the pipeline's dtype; for float32, without any autocast around it."""
     enabled = pipeline.dtype != torch.float32
     with torch.autocast(pipeline.device.type, dtype=pipeline.dtype, enabled=enabled):
         yield
+
+
+def _lower(unet: nn.Module, dtype: torch.dtype) -> None:
+    """Keep in `dtype` the weights that autocast would cast at every forward; the same results."""
+    for module in unet.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(dtype)

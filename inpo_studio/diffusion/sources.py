@@ -79,7 +79,7 @@ def wanted_files(names: Iterable[str], half: bool) -> list[str]:
 def _download(model: str) -> Path:
     """The folder of a Hub repository's snapshot, from the local cache if it is there."""
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(model, local_files_only=True))
@@ -90,7 +90,7 @@ def _download(model: str) -> Path:
     try:
         names = HfApi().list_repo_files(model)
         return Path(snapshot_download(model, allow_patterns=wanted_files(names, half=False)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as problem:
+    except Exception as problem:  # the errors of whatever HTTP library the Hub's client uses
         raise UnsupportedModel(
             f"'{model}' could not be fetched from the Hub ({type(problem).__name__}); check the "
             "name, your access to it and the connection, or give a local folder."

@@ -98,7 +98,7 @@ class TrainState:
         self.networks = dict(networks)
         self.decay = decay
         self.parameters = [p for net in self.networks.values() for p in net.parameters()]
-        self.averages = [p.detach().clone() for p in self.parameters]
+        self.averages: list[Tensor] = [p.detach().clone() for p in self.parameters]
         matrices = [p for p in self.parameters if muon_lr is not None and p.ndim > 1]
         others = [p for p in self.parameters if muon_lr is None or p.ndim <= 1]
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -119,7 +119,8 @@ class TrainState:
         # The average starts short-sighted, else the random start would linger in it.
         decay = min(self.decay, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+            current: list[Tensor] = list(self.parameters)
+            torch._foreach_lerp_(self.averages, current, 1 - decay)
 
     def use_averages(self) -> None:
         """Swap the moving averages with the networks' parameters (call again to undo)."""

@@ -13,13 +13,15 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Push the singular values of each of (n, rows, columns) towards 1, keeping its directions."""
-    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    # bfloat16 is enough here (the iteration is self-correcting) and twice as fast.
+    x = (matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
     tall = x.shape[1] > x.shape[2]
     x = (x.mT if tall else x).contiguous()
     for _ in range(iterations):
         square = x @ x.mT
         x = _A * x + (_B * square + _C * square @ square) @ x
-    return x.mT if tall else x
+    orthogonal: Tensor = (x.mT if tall else x).float()
+    return orthogonal
 
 
 class Muon(torch.optim.Optimizer):

@@ -28,8 +28,8 @@ class Recipe:
 
     vae_widths: tuple[int, ...] = (32, 64, 96, 88)
     vae_channels: int = 12
-    vae_steps: int = 4_000
-    vae_whole_steps: int = 400
+    vae_steps: int = 3_000
+    vae_whole_steps: int = 300
     vae_crop: int = 64
     vae_batch: int = 16
     vae_lr: float = 2e-3
@@ -39,17 +39,19 @@ class Recipe:
     unet_widths: tuple[int, ...] = (64, 128, 192)
     text_width: int = 128
     text_layers: int = 2
-    unet_steps: int = 5_000
+    unet_steps: int = 4_000
     unet_batch: int = 32
     unet_lr: float = 8e-4
+    unet_muon_lr: float = 3e-3
     unet_empty: float = 0.1
-    unet_preview_every: int = 1_250
+    unet_preview_every: int = 700
 
     scorer_width: int = 96
     scorer_layers: int = 4
     scorer_steps: int = 1_500
     scorer_batch: int = 128
     scorer_lr: float = 1e-3
+    scorer_muon_lr: float = 3e-3
     scorer_negatives: int = 4
 
     checkpoint_every: int = 250

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,14 +57,14 @@ def _pixels(pictures: NDArray[np.uint8], rng: np.random.Generator | None) -> Ten
             picture = padded[8 + down :, 8 + right :][:IMAGE_SIZE, :IMAGE_SIZE]
             moved.append(picture[:, ::-1] if rng.random() < 0.5 else picture)
         pictures = np.stack(moved)
-    x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2) / 255
+    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2) / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
 def changed(scene: Scene, rng: np.random.Generator, most: int = 1) -> Scene:
     """Change one to `most` of the scene's five attributes to other words."""
     names = rng.choice(list(ATTRIBUTES), int(rng.integers(1, most + 1)), replace=False)
-    words = {}
+    words: dict[str, Any] = {}
     for name in names:
         others = [word for word in ATTRIBUTES[name] if word != getattr(scene, name)]
         words[str(name)] = others[int(rng.integers(len(others)))]
@@ -71,7 +72,8 @@ def changed(scene: Scene, rng: np.random.Generator, most: int = 1) -> Scene:
 
 
 def _embed_texts(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+    # Attention is causal and the end token is read, so padding has no say: pad as little as can be.
+    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     pooled = model.text_model(tokens.input_ids.to(model.device)).pooler_output
     return normalize(model.text_projection(pooled).float(), dim=-1)
 
@@ -156,7 +158,8 @@ def build_scorer(recipe: Recipe, out: Path) -> None:
         {name: nn.Linear(recipe.scorer_width, len(words)) for name, words in ATTRIBUTES.items()}
     ).to(device())
     pictures, scenes = load_render_set(out, "train")
-    state = TrainState({"model": model, "heads": heads}, recipe.scorer_lr, decay=0.99)
+    networks = {"model": model, "heads": heads}
+    state = TrainState(networks, recipe.scorer_lr, decay=0.99, muon_lr=recipe.scorer_muon_lr)
     folder = out / "scorer.checkpoint"
     steps, start = recipe.scorer_steps, state.load(folder)
     for step in (bar := tqdm(range(start, steps), "scorer", steps, initial=start, mininterval=5)):

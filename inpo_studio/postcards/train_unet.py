@@ -66,7 +66,8 @@ def _loss(
         conditioning = text_encoder(token_ids.to(place)).last_hidden_state
         predicted = unet(x_t, timesteps.to(place), conditioning, return_dict=False)[0]
     errors = (predicted.float() - noise).square().mean((1, 2, 3))
-    return (errors * min_snr_weight(alpha_bar)).mean()
+    loss: Tensor = (errors * min_snr_weight(alpha_bar)).mean()
+    return loss
 
 
 def make_pipeline(
@@ -91,6 +92,7 @@ def _publish_averages(
     state: TrainState,
     tokenizer: CLIPTokenizer,
     sheet_name: str,
+    rows: int = 6,
 ) -> None:
     """Publish the averaged networks as a loadable float16 pipeline at `target`, with a sheet."""
     state.use_averages()
@@ -104,7 +106,7 @@ def _publish_averages(
 
     publish(target, fill)
     pipeline.to(torch.float32)
-    write_sheet(pipeline, out / "sheets" / sheet_name)
+    write_sheet(pipeline, out / "sheets" / sheet_name, rows=rows)
 
 
 def build_unet(recipe: Recipe, out: Path) -> None:
@@ -123,7 +125,7 @@ def build_unet(recipe: Recipe, out: Path) -> None:
     latents = np.load(out / "latents.npy")
     alpha_bars = make_scheduler().alphas_cumprod
     networks = {"unet": unet, "text_encoder": text_encoder}
-    state = TrainState(networks, recipe.unet_lr, decay=0.999)
+    state = TrainState(networks, recipe.unet_lr, decay=0.999, muon_lr=recipe.unet_muon_lr)
     folder = out / "unet.checkpoint"
     steps, start = recipe.unet_steps, state.load(folder)
     smooth = 0.0
@@ -135,7 +137,7 @@ def build_unet(recipe: Recipe, out: Path) -> None:
         rng = torch_rng_for(recipe.seed, "unet", step)
         loss = _loss(unet, text_encoder, x_0, tokens.input_ids, alpha_bars, rng)
         loss.backward()
-        state.update(step, steps, warm_up=300)
+        state.update(step, steps, warm_up=100)
         if step % 20 == 0:
             smooth = float(loss) if smooth == 0 else 0.95 * smooth + 0.05 * float(loss)
             bar.set_postfix(loss=f"{smooth:.4f}")
@@ -143,5 +145,5 @@ def build_unet(recipe: Recipe, out: Path) -> None:
             state.save(folder, step + 1)
         if (step + 1) % recipe.unet_preview_every == 0 and step + 1 < steps:
             name = f"step-{step + 1:06d}.png"
-            _publish_averages(out, out / "preview", state, tokenizer, name)
+            _publish_averages(out, out / "preview", state, tokenizer, name, rows=2)
     _publish_averages(out, out / "pipeline", state, tokenizer, "final.png")

@@ -27,7 +27,7 @@ from .render_set import load_render_set
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     """Turn uint8 pictures (n, h, w, 3) into floats in [-1, 1], (n, 3, h, w)."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def _crops(pictures: NDArray[np.uint8], recipe: Recipe, step: int) -> Tensor:
@@ -156,7 +156,7 @@ def build_latents(recipe: Recipe, out: Path) -> None:
     path = out / "latents.npy"
     if path.exists():
         return
-    vae = AutoencoderKL.from_pretrained(out / "vae").to(device())
+    vae = AutoencoderKL.from_pretrained(out / "vae").to(device(), memory_format=torch.channels_last)
     pictures, _ = load_render_set(out, "train")
     latents = encode(vae, pictures).half().numpy()
     part = path.with_name(path.name + ".part")

@@ -34,7 +34,9 @@ class PairErrors:
 
     @staticmethod
     def cat(parts: list[PairErrors]) -> PairErrors:
-        return PairErrors(*(torch.cat(list(group)) for group in zip(*map(_fields, parts), strict=True)))
+        return PairErrors(
+            *(torch.cat(list(group)) for group in zip(*map(_fields, parts), strict=True))
+        )
 
     def detach(self) -> PairErrors:
         return PairErrors(*(tensor.detach() for tensor in _fields(self)))
@@ -176,12 +178,10 @@ class Batches:
         reference = None
         if self._tau:
             side = draws.dropped.long() * (len(self._tau) - 1)
-            tau = tuple(_gather(self._tau, side, draws.level, i) for i in (pairs.winner, pairs.loser))
+            at = (side, draws.level, pairs)
+            tau = _both(self._tau, *at)
             if self._reference_is_cached():
-                cached = tuple(inversion.noise_pred for inversion in self._inversions)
-                reference = tuple(
-                    _gather(cached, side, draws.level, i) for i in (pairs.winner, pairs.loser)
-                )
+                reference = _both(tuple(i.noise_pred for i in self._inversions), *at)
         return MicroBatch(
             x_0=x_0,
             noise=pair_noise(self.config, tau[0], tau[1], draws.fresh),
@@ -218,13 +218,17 @@ class Batches:
         )
 
 
+def _both(
+    tables: tuple[Tensor, ...], side: Tensor, level: Tensor, pairs: Pairs
+) -> tuple[Tensor, Tensor]:
+    """``tables[side][level, image]`` of the winners and of the losers."""
+    return _gather(tables, side, level, pairs.winner), _gather(tables, side, level, pairs.loser)
+
+
 def _gather(tables: tuple[Tensor, ...], side: Tensor, level: Tensor, image: Tensor) -> Tensor:
-    """``tables[side][level, image]`` for each pair."""
-    rows = [tables[s][k, i] for s, k, i in zip(side.tolist(), level.tolist(), image.tolist(), strict=True)]
-    return torch.stack(rows)
+    at = zip(side.tolist(), level.tolist(), image.tolist(), strict=True)
+    return torch.stack([tables[s][k, i] for s, k, i in at])
 
 
 def _fields(errors: PairErrors) -> list[Tensor]:
     return [getattr(errors, name) for name in errors.__dataclass_fields__]
-
-

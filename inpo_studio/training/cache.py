@@ -119,7 +119,7 @@ def _write(path: Path, entry: dict[str, Tensor]) -> None:
     os.close(descriptor)
     try:
         save_file(entry, temporary)
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -52,7 +52,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     if final.exists():
         # The same step again, after a resume that went back: whole or not, the new one holds.
         shutil.rmtree(final)
-    os.replace(temporary, final)
+    temporary.replace(final)
     _sync(folder)
     for stale in _listed(folder)[:-keep]:
         shutil.rmtree(stale, ignore_errors=True)

@@ -36,7 +36,10 @@ class Pairs:
     def take(self, indices: Tensor) -> Pairs:
         """The pairs at ``indices`` ``(m,)``, in that order."""
         return Pairs(
-            self.winner[indices], self.loser[indices], self.prompt[indices], self.preference[indices]
+            self.winner[indices],
+            self.loser[indices],
+            self.prompt[indices],
+            self.preference[indices],
         )
 
 

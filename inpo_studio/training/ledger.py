@@ -147,9 +147,7 @@ class Ledger:
         """The round has failed, and why; a round that others took over is left alone."""
         try:
             with self.database.write() as session:
-                set_state(
-                    session, self.round_id, "failed", attempt=self.attempt, failure=sentence
-                )
+                set_state(session, self.round_id, "failed", attempt=self.attempt, failure=sentence)
         except StorageError as error:
             log.warning("the failure could not be written: %s", error)
 
@@ -171,7 +169,7 @@ class Ledger:
         }
         sha256 = save_adapter(policy.pipeline.unet, POLICY, temporary, facts)
         shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        temporary.replace(final)
         with self.database.write() as session:
             add_adapter(
                 session,

@@ -126,9 +126,7 @@ class Trainer:
             self.optimizer.step()
         self.step += 1
         self._update_average()
-        return self._record(
-            torch.cat(losses), PairErrors.cat(errors), norm, learning_rate, started
-        )
+        return self._record(torch.cat(losses), PairErrors.cat(errors), norm, learning_rate, started)
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -49,7 +49,7 @@ def draw(
         ),
         level=level,
         # Forward noise has no grid to stay on: Diffusion-DPO draws any timestep.
-        timestep=timesteps[level] if config.noise == "inverted" else anywhere,
+        timestep=timesteps[level] if config.noise_source == "inverted" else anywhere,
         fresh=torch.randn((n, *shape), generator=generator),
         dropped=torch.rand(n, generator=generator) < config.prompt_dropout,
     )
@@ -63,7 +63,7 @@ def pair_noise(
     With ``noise_sharing="own"`` and ``noise_mixing=0`` these are the published latents;
     forward noise is Diffusion-DPO's.
     """
-    if config.noise == "forward":
+    if config.noise_source == "forward":
         return fresh, fresh
     if config.noise_sharing == "shared":
         winner = loser = share_noise(winner, loser)

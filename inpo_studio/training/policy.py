@@ -19,6 +19,7 @@ from inpo_studio.diffusion.adapters import (
 )
 from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
 from inpo_studio.diffusion.loading import Pipeline
+from inpo_studio.diffusion.switching import adapter_config
 from inpo_studio.seeds import derive_seed
 
 POLICY = "policy"
@@ -82,5 +83,5 @@ class Policy:
 
 
 def _rank_and_alpha(unet: torch.nn.Module, name: str) -> tuple[int, float]:
-    config = unet.peft_config[name]  # type: ignore[index]
+    config = adapter_config(unet, name)
     return int(config.r), float(config.lora_alpha)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,19 +51,19 @@ class Prepared:
     """A trainer at step 0, and what a checkpoint must have been written with to be taken up."""
 
     trainer: Trainer
-    facts: dict[str, object]
+    facts: Mapping[str, object]
 
 
-def prepare(
-    inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], None]
-) -> Prepared:
+def prepare(inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], None]) -> Prepared:
     """Load the model, encode, invert by the reference, and free what training does not need.
 
     ``cache`` is the folder of inversions; ``on_progress(done, total)`` counts inverted images and
     may raise to stop.
     """
     pipeline = load_pipeline(inputs.model, device=inputs.device, dtype=inputs.config.dtype)
-    data = collate(inputs.pairs, lambda ids: _load_latents(pipeline, [inputs.images[i] for i in ids]))
+    data = collate(
+        inputs.pairs, lambda ids: _load_latents(pipeline, [inputs.images[i] for i in ids])
+    )
     prompts = condition(pipeline, data.prompts, _pixels(inputs))
     pipeline.release_encoders()
     policy = Policy.build(pipeline, inputs.config, inputs.parent)
@@ -102,7 +102,7 @@ def build_batches(
     grid = level_grid(config.levels, pipeline.schedule.num_timesteps)
     key = InversionKey(reference, grid, _arithmetic(pipeline))
     inversions = empty = None
-    if config.noise == "inverted":
+    if config.noise_source == "inverted":
         inversions = _inversions(policy, data, prompts, key, cache, False, on_progress)
         if config.prompt_dropout > 0:
             empty = _inversions(policy, data, prompts, key, cache, True, on_progress)

@@ -11,50 +11,21 @@ import fastapi
 import gradio as gr
 import uvicorn
 
-from inpo_studio.settings import Settings, is_loopback
+from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.errors import StudioError
 from inpo_studio.supervisor import Supervisor
 from inpo_studio.ui.app import build_page
 from inpo_studio.ui.doors import Doors
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until interrupted; `announce` is called with the URL once it answers.
-
-    Raises StudioError, before anything is started, when the address cannot be used.
-    """
-    listener = listen(settings.host, settings.port)
+def serve(settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    """Serve on a bound socket until interrupted; `announce` gets the URL once it answers."""
+    studio = open_studio(settings)
     try:
-        studio = open_studio(settings)
-        try:
-            with Supervisor(settings):
-                _run(studio, listener, announce)
-        finally:
-            studio.close()
+        with Supervisor(settings):
+            _run(studio, listener, announce)
     finally:
-        listener.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take the address, so that a second studio on it is refused at once."""
-    if not is_loopback(host):
-        raise StudioError(
-            f"{host} can be reached from other machines and the studio has no log-in; serve on "
-            "127.0.0.1 and reach it through an SSH tunnel."
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host.strip("[]"), port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise StudioError(
-            f"Port {port} on {host} cannot be used ({error.strerror}); choose another with --port."
-        ) from error
-    return listener
+        studio.close()
 
 
 def build_server_app(studio: Studio) -> fastapi.FastAPI:

@@ -59,7 +59,9 @@ def prompts_of(count: int, seed: int, unseen: bool) -> list[str]:
     return found
 
 
-def pictures(pipeline: Pipeline, prompts: Sequence[str], seeds: Sequence[int], kept: Path | None) -> list[Picture]:
+def pictures(
+    pipeline: Pipeline, prompts: Sequence[str], seeds: Sequence[int], kept: Path | None
+) -> list[Picture]:
     """Pictures of ``prompts`` at ``seeds``, kept in the file ``kept`` when named."""
     if kept is not None and kept.exists():
         stored = np.load(kept)
@@ -98,7 +100,9 @@ def label(made: Sequence[Picture], taste: str, noise: float, seed: int) -> list[
         if taste == "random":
             better = bool(rng.random() < 0.5)
         else:
-            better = (score(taste, first.image) > score(taste, second.image)) != bool(rng.random() < noise)
+            better = (score(taste, first.image) > score(taste, second.image)) != bool(
+                rng.random() < noise
+            )
         winner, loser = (index, index + 1) if better else (index + 1, index)
         split = "validation" if prompts.index(first.prompt) % 10 == 9 else "train"
         pairs.append(FrozenPair(str(index), first.prompt, str(winner), str(loser), 1.0, split))
@@ -124,7 +128,14 @@ def train(
 
 
 def run_cell(
-    pipeline: Pipeline, out: Path, taste: str, seed: int, choices: int, prompts: int, noise: float, config: RoundConfig
+    pipeline: Pipeline,
+    out: Path,
+    taste: str,
+    seed: int,
+    choices: int,
+    prompts: int,
+    noise: float,
+    config: RoundConfig,
 ) -> dict[str, Any]:
     """One round on one taste, and its win rate on unseen prompts at equal seeds."""
     texts = prompts_of(prompts, seed, unseen=False)
@@ -136,14 +147,21 @@ def run_cell(
     base = pictures(pipeline, test_prompts, test_seeds, out / "base" / "test.npz")
     frozen = label(made, taste, noise, seed)
     data = collate(frozen, lambda ids: torch.stack([made[int(i)].latents for i in ids]))
-    records, seconds = train(pipeline, data, config.model_copy(update={"seed": seed}), out / "cache")
+    records, seconds = train(
+        pipeline, data, config.model_copy(update={"seed": seed}), out / "cache"
+    )
     with using(pipeline.unet, [POLICY]):
         aligned = pictures(pipeline, test_prompts, test_seeds, None)
     judge = taste if taste != "random" else "warm"
-    scores = [(score(judge, b.image), score(judge, a.image)) for b, a in zip(base, aligned, strict=True)]
+    scores = [
+        (score(judge, b.image), score(judge, a.image)) for b, a in zip(base, aligned, strict=True)
+    ]
     counts = tally(scores)
     spread = float(np.std([s[0] for s in scores]))
-    moved = [np.abs(np.asarray(a.image, float) - np.asarray(b.image, float)).mean() / 255 for a, b in zip(aligned, base, strict=True)]
+    moved = [
+        np.abs(np.asarray(a.image, float) - np.asarray(b.image, float)).mean() / 255
+        for a, b in zip(aligned, base, strict=True)
+    ]
     tail = records[-20:]
     return {
         "win_rate": counts.win_rate,
@@ -178,7 +196,11 @@ def main() -> None:
     config = RoundConfig.model_validate(dict(item.split("=", 1) for item in options.set))
     options.out.mkdir(parents=True, exist_ok=True)
     cells = options.out / "cells.jsonl"
-    done = {json.loads(line)["key"] for line in cells.read_text().splitlines()} if cells.exists() else set()
+    done = (
+        {json.loads(line)["key"] for line in cells.read_text().splitlines()}
+        if cells.exists()
+        else set()
+    )
     for taste in options.tastes.split(","):
         for seed in map(int, options.seeds.split(",")):
             pipeline = load_pipeline(options.model)
@@ -194,7 +216,14 @@ def main() -> None:
             if cell_key(facts) in done:
                 continue
             result = run_cell(
-                pipeline, options.out, taste, seed, options.choices, options.prompts, options.noise, config
+                pipeline,
+                options.out,
+                taste,
+                seed,
+                options.choices,
+                options.prompts,
+                options.noise,
+                config,
             )
             with cells.open("a") as file:
                 file.write(json.dumps({"key": cell_key(facts), **facts, **result}) + "\n")

@@ -5,6 +5,7 @@ It judges generated pictures, so it shares nothing with the generator but the re
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
@@ -63,8 +64,12 @@ class Classifier(nn.Module):
         super().__init__()
         widths = (3, 24, 48, 96, 128, 160)
         layers: list[nn.Module] = []
-        for narrow, wide in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.BatchNorm2d(wide), nn.ReLU()]
+        for narrow, wide in itertools.pairwise(widths):
+            layers += [
+                nn.Conv2d(narrow, wide, 3, stride=2, padding=1),
+                nn.BatchNorm2d(wide),
+                nn.ReLU(),
+            ]
         self.features = nn.Sequential(*layers)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * widths[-1], len(words)) for name, words in ATTRIBUTES.items()}

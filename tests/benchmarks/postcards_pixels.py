@@ -44,7 +44,9 @@ def contrast(picture: Picture) -> float:
 
 def redness_at_most(picture: Picture) -> float:
     """Red minus blue in the reddest 3 % of pixels."""
-    return float(np.sort((picture[..., 0] - picture[..., 2]).ravel())[-picture[..., 0].size // 33 :].mean())
+    return float(
+        np.sort((picture[..., 0] - picture[..., 2]).ravel())[-picture[..., 0].size // 33 :].mean()
+    )
 
 
 def greenness_at_most(picture: Picture) -> float:
@@ -82,7 +84,9 @@ class Check:
     def scenes(self, scene: Scene) -> tuple[Scene, Scene]:
         """The two scenes to compare, made from ``scene``."""
         base = replace(scene, **dict(self.fixed))
-        return replace(base, **{self.attribute: self.more}), replace(base, **{self.attribute: self.less})
+        return replace(base, **{self.attribute: self.more}), replace(
+            base, **{self.attribute: self.less}
+        )
 
     def holds(self, more: Picture, less: Picture) -> bool:
         return self.statistic(more) > self.statistic(less)

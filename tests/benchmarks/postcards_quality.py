@@ -92,7 +92,9 @@ def reconstruction_error(pipeline: Pipeline, count: int) -> float:
         for picture in decode_latents(pipeline, encode_images(pipeline, renders[start : start + 8]))
     ]
     return 255 * float(
-        np.mean([np.abs(_floats(a) - _floats(b)).mean() for a, b in zip(renders, back, strict=True)])
+        np.mean(
+            [np.abs(_floats(a) - _floats(b)).mean() for a, b in zip(renders, back, strict=True)]
+        )
     )
 
 
@@ -140,7 +142,12 @@ def speed(pipeline: Pipeline) -> dict[str, float]:
     timed = []
     for attempt in range(6):
         started = time.perf_counter()
-        sample(pipeline, ["a red house in a meadow at noon"] * 2, [2 * attempt, 2 * attempt + 1], GENERATION)
+        sample(
+            pipeline,
+            ["a red house in a meadow at noon"] * 2,
+            [2 * attempt, 2 * attempt + 1],
+            GENERATION,
+        )
         timed.append(time.perf_counter() - started)
     return {"pair_s": float(np.median(timed[1:]))}
 

@@ -73,3 +73,7 @@ class Terminal:
         path = self.folder / name
         path.write_text(text, encoding="utf-8")
         return path
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        text = (self.folder / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]

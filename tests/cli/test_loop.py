@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.cli.running import Terminal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def label(terminal: Terminal, count: int = 12) -> None:
     )
     assert (made["made"], made["prompts"], made["waiting"]) == (count, 6, count)
     terminal.ok("export", "out")
-    rows = [json.loads(line) for line in (terminal.folder / "out/pairs.jsonl").open()]
+    rows = terminal.read("out/pairs.jsonl")
     assert len(rows) == count
     answers = ["left", "right", "tie", "both_bad", "skip", "left"]
     chosen = [
@@ -61,7 +61,7 @@ def test_pairs_choices_round_comparison(told: Callable[[str], Terminal], kind: s
         *("--sampling-steps", "4"),
     )
     assert (compared["comparisons"], compared["labelled_prompts"]) == (4, 0)
-    rows = [json.loads(line) for line in (terminal.folder / "compared/index.jsonl").open()]
+    rows = terminal.read("compared/index.jsonl")
     assert [(row["prompt"], row["seed"]) for row in rows] == [
         (prompt, seed) for prompt in ("an unseen prompt", "another one") for seed in (0, 1)
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from inpo_studio.diffusion.adapters import activate, adapter_parameters, attach_adapter
 from inpo_studio.diffusion.conditioning import (
     Conditioning,
     empty_conditioning,
@@ -87,6 +88,26 @@ def test_bfloat16_is_close_and_returns_float32(pipeline: Pipeline) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         nested = predict_noise(pipeline, x_t, timesteps, conditioning)
     assert torch.equal(nested, rough)
+
+
+def test_loading_in_bfloat16_is_autocast(kind: str, tiny_model: Callable[[str], Path]) -> None:
+    """Weights kept in bfloat16 give to the bit what casting them at every forward gives."""
+    exact, rough = (
+        load_pipeline(str(tiny_model(kind)), device="cpu", dtype=dtype)
+        for dtype in ("float32", "bfloat16")
+    )
+    exact.dtype = torch.bfloat16
+    x_t, timesteps = initial_noise(exact, [0, 1]), torch.tensor([1, 901])
+    conditioning = encode_prompts(exact, PROMPTS)
+    assert torch.equal(
+        predict_noise(exact, x_t, timesteps, conditioning),
+        predict_noise(rough, x_t, timesteps, conditioning),
+    )
+    attach_adapter(rough.unet, "policy", 2, 2.0, 0)
+    activate(rough.unet, ["policy"])
+    predict_noise(rough, x_t, timesteps, conditioning).square().mean().backward()
+    for _, parameter in adapter_parameters(rough.unet, "policy"):
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
 
 
 def test_a_batch_is_its_images_one_by_one(pipeline: Pipeline) -> None:

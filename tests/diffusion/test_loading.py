@@ -46,6 +46,21 @@ def test_half_precision_weights_serve_where_only_those_are(
     assert load_pipeline(str(copy), device="cpu", dtype="float32").unet.dtype == torch.float32
 
 
+def test_tokenizers_of_vocabulary_and_merges_serve(
+    sd15: Pipeline, tiny_model: Tiny, tmp_path: Path
+) -> None:
+    """The layout of the first models, which have no tokenizer.json."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model("sd15"), copy)
+    model = json.loads((copy / "tokenizer" / "tokenizer.json").read_text())["model"]
+    (copy / "tokenizer" / "tokenizer.json").unlink()
+    (copy / "tokenizer" / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (copy / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    loaded = load_pipeline(str(copy), device="cpu", dtype="float32")
+    texts = ["a Red house", ""]
+    assert loaded.tokenizers[0](texts).input_ids == sd15.tokenizers[0](texts).input_ids
+
+
 def test_pickled_weights_are_refused(tiny_model: Tiny, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(tiny_model("sd15"), copy)

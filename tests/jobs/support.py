@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from inpo_studio.configs import GenerationConfig
@@ -60,14 +61,13 @@ class Drawn:
 
 
 def fake_paint(painter: Any, prompts: Sequence[str], seeds: Sequence[int]) -> list[Drawn]:
-    import torch
-
     drawn = []
     for prompt, seed in zip(prompts, seeds, strict=True):
         painter.context.checkpoint()
         text = f"{prompt}|{seed}|{painter.adapter_id}|{painter.scale}"
         digest = hashlib.sha256(text.encode()).digest()
-        latents = torch.tensor(list(digest[:16])).float().reshape(1, 4, 4)
+        numbers = np.frombuffer(digest[:16], dtype=np.uint8).astype(np.float32).reshape(1, 4, 4)
+        latents = SimpleNamespace(numpy=lambda numbers=numbers: numbers)
         drawn.append(Drawn(Image.new("RGB", painter.size, tuple(digest[:3])), latents))
     return drawn
 

@@ -50,7 +50,7 @@ def test_a_child_ends_when_its_lifeline_is_cut(tmp_path: Path) -> None:
 
 
 def test_a_child_may_end_in_its_own_way(tmp_path: Path) -> None:
-    started, log = child(tmp_path, "lambda: os._exit(7)")
+    started, _ = child(tmp_path, "lambda: os._exit(7)")
     assert stop(started) == 7
 
 

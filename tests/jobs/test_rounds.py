@@ -182,6 +182,7 @@ def test_cancelling_the_job_stops_the_training_and_the_round(studio: Studio, tra
         wait_for(lambda: row_of(studio, made.id).state == "cancelled", 5)
 
 
+@pytest.mark.slow
 def test_a_training_that_dies_goes_on_as_long_as_it_gets_further(
     studio: Studio, training: Any
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_training_that_dies_goes_on_as_long_as_it_gets_further(
     assert (status.state, row.state, row.attempt) == ("done", "done", 4)
 
 
+@pytest.mark.slow
 def test_a_training_that_dies_too_often_fails_with_the_end_of_its_log(
     studio: Studio, training: Any
 ) -> None:

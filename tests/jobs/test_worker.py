@@ -73,6 +73,7 @@ def test_a_running_job_is_cancelled_at_its_next_item_and_the_next_job_runs(
     assert done_items(studio, endless) == stopped_at < ENDLESS["items"]
 
 
+@pytest.mark.slow
 def test_a_job_is_handed_back_by_a_worker_that_stops_and_goes_on_in_the_next(
     studio: Studio,
 ) -> None:
@@ -149,7 +150,7 @@ def test_a_worker_that_cannot_start_says_why(studio: Studio) -> None:
     jobs.rename(jobs.with_suffix(".away"))
     jobs.mkdir()
     with (
-        pytest.raises(EngineError, match=r"jobs\.db cannot be opened"),
+        pytest.raises(EngineError, match=r"jobs\.db cannot be read"),
         embedded_worker(studio.settings),
     ):
         pass

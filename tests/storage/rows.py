@@ -53,16 +53,14 @@ def a_choice(
     """A click; `flipped` shows the pair's second image on the left."""
     shown = [pair.first_image_id, pair.second_image_id]
     left, right = reversed(shown) if flipped else shown
-    values = {"key": f"key-{next(_numbers)}", "annotator": "ann", "milliseconds": 800} | values
-    return record_choice(
-        session, pair_id=pair.id, choice=choice, left_image_id=left, right_image_id=right, **values
-    )
+    made: dict[str, Any] = {"key": f"key-{next(_numbers)}", "annotator": "ann", "milliseconds": 800}
+    made |= {"pair_id": pair.id, "left_image_id": left, "right_image_id": right}
+    return record_choice(session, choice=choice, **(made | values))
 
 
 def a_round(session: Session, **values: Any) -> Round:
-    return create_round(
-        session, **({"model": MODEL, "config": {"beta": 2000.0}, "seed": 1} | values)
-    )
+    made: dict[str, Any] = {"model": MODEL, "config": {"beta": 2000.0}, "seed": 1}
+    return create_round(session, **(made | values))
 
 
 def put_in_state(session: Session, row: Round, state: RoundState) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, insert, select
@@ -84,7 +85,10 @@ def test_the_database_itself_holds_to_one_live_choice(database: Database) -> Non
 def test_what_was_not_shown_cannot_be_chosen(database: Database) -> None:
     with database.write() as session:
         pair, other = a_pair(session), a_pair(session)
-        shown = {"left_image_id": pair.first_image_id, "right_image_id": other.first_image_id}
+        shown: dict[str, Any] = {
+            "left_image_id": pair.first_image_id,
+            "right_image_id": other.first_image_id,
+        }
         with pytest.raises(InvalidInput, match="not those of the pair"):
             record_choice(
                 session, key="k", pair_id=pair.id, choice="left", annotator="ann", **shown

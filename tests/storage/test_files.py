@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> FileStore:
 
 def a_png(**options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), (200, 40, 10)).save(buffer, format="PNG", **options)  # type: ignore[arg-type]
+    Image.new("RGB", (16, 16), (200, 40, 10)).save(buffer, format="PNG", **options)
     return buffer.getvalue()
 
 

@@ -46,7 +46,7 @@ def described(connection: Connection) -> dict[str, Any]:
             for index in indexes:  # the condition of a partial index
                 options = index.pop("dialect_options", {})
                 index["options"] = {name: str(value) for name, value in options.items()}
-            parts = [
+            parts: list[list[Any]] = [
                 [{**column, "type": str(column["type"])} for column in reader.get_columns(table)],
                 reader.get_check_constraints(table),
                 reader.get_unique_constraints(table),

@@ -40,9 +40,7 @@ def small_config(**changes: Any) -> RoundConfig:
 
 
 @pytest.fixture
-def new_trainer(
-    tiny_model: Callable[[str], Path], tmp_path: Path
-) -> Callable[..., Trainer]:
+def new_trainer(tiny_model: Callable[[str], Path], tmp_path: Path) -> Callable[..., Trainer]:
     """new_trainer(config, kind="sd15", parent=None) -> Trainer at step 0."""
 
     def build(config: RoundConfig, kind: str = "sd15", parent: Path | None = None) -> Trainer:

@@ -130,9 +130,7 @@ def test_swapping_every_label_flips_the_gradient(
         torch.testing.assert_close(one, -other, rtol=1e-3, atol=1e-6)
 
 
-def test_the_policy_starts_as_a_copy_of_its_parent(
-    new_trainer: NewTrainer, tmp_path: Path
-) -> None:
+def test_the_policy_starts_as_a_copy_of_its_parent(new_trainer: NewTrainer, tmp_path: Path) -> None:
     parent = new_trainer(small_config())
     run(parent)
     save_adapter(parent.policy.pipeline.unet, POLICY, tmp_path / "parent", {})
