@@ -140,6 +140,21 @@ class Engine:
         rows = self._client.list_workflows(workflow_ids=[job_id], load_input=False)
         return _status(rows[0]) if rows else None
 
+    def unfinished(self, kind: str) -> list[JobStatus]:
+        """Return the jobs of a kind that wait or run."""
+        states = [name for name, state in _STATES.items() if state not in _FINISHED]
+        rows = self._client.list_workflows(
+            status=states, attributes={"kind": kind}, load_input=False, load_output=False
+        )
+        return [_status(row) for row in rows]
+
+    def latest(self, kind: str) -> JobStatus | None:
+        """Return the job of a kind that was asked for last; None where there is none."""
+        rows = self._client.list_workflows(
+            attributes={"kind": kind}, limit=1, sort_desc=True, load_input=False
+        )
+        return _status(rows[0]) if rows else None
+
     def status(self, job_id: str) -> JobStatus:
         """Return where a job stands; raises EngineError where there is no such job."""
         found = self.find(job_id)

@@ -45,6 +45,8 @@ class Settings:
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
     threads: int = 0
     """CPU threads of worker and training; 0 is all physical cores this process may use."""
+    keep_ready: int = 60
+    """Unlabelled pairs that a running worker keeps ready; 0 makes pairs only when asked."""
 
     def __post_init__(self) -> None:
         database = self.database_url or f"sqlite:///{self.workspace / 'studio.db'}"
@@ -123,7 +125,7 @@ def _read_file(path: Path, names: list[str]) -> dict[str, Any]:
 
 
 def _read(name: str, value: Any, source: str) -> Any:
-    if name in ("port", "threads"):
+    if name in ("port", "threads", "keep_ready"):
         return _whole_number(name, value, source)
     if name == "open_browser":
         return _yes_or_no(value, source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.checks import get_row
@@ -85,3 +85,20 @@ def round_pairs(
     if split is not None:
         query = query.where(RoundPair.split == split)
     return list(session.scalars(query))
+
+
+def rounds_that_froze(session: Session, choice_id: str) -> list[Round]:
+    """The rounds that learn, or learnt, from a choice, by number."""
+    query = select(Round).join(RoundPair, RoundPair.round_id == Round.id)
+    return list(session.scalars(query.where(RoundPair.choice_id == choice_id).order_by(Round.number)))
+
+
+def count_frozen(session: Session, model: str) -> dict[str, int]:
+    """How many choices each round of a model froze, by the round's id."""
+    query = (
+        select(RoundPair.round_id, func.count())
+        .join(Round, RoundPair.round_id == Round.id)
+        .where(Round.model == model)
+        .group_by(RoundPair.round_id)
+    )
+    return {round_id: count for round_id, count in session.execute(query)}

@@ -12,7 +12,7 @@ from storage.checks import get_row, next_number
 from storage.errors import InvalidInput
 from storage.images import get_image
 from storage.prompts import get_prompt, refuse_held_out
-from storage.schema import Choice, Image, Pair, PairState, new_id
+from storage.schema import Choice, Image, Pair, PairState, Prompt, new_id
 
 
 def add_pair(
@@ -86,18 +86,23 @@ def next_unlabelled(
     model: str,
     adapter_id: str | None,
     limit: int,
-    annotator: str,
+    annotator: str | None,
     *,
     exclude: Collection[str] = (),
+    own_first: bool = False,
 ) -> list[Pair]:
     """The oldest ready pairs of a model and adapter that the annotator has not chosen on.
 
-    `adapter_id` None is the base model's own pairs. A pair whose choice was undone comes back
-    in its old place. `exclude` names pairs already on the annotator's screen.
+    `adapter_id` None is the base model's own pairs; `annotator` None gives pairs nobody chose
+    on. A pair whose choice was undone comes back in its old place. `exclude` names pairs
+    already on a screen. With `own_first` pairs of starter prompts come last.
     """
     query = _open(select(Pair), model, adapter_id, annotator)
     if exclude:
         query = query.where(Pair.id.not_in(list(exclude)))
+    if own_first:
+        starter = exists().where(Prompt.id == Pair.prompt_id, Prompt.source == "starter")
+        query = query.order_by(starter)
     return list(session.scalars(query.order_by(Pair.position).limit(limit)))
 
 

@@ -59,7 +59,7 @@ def attach_adapter(unet: nn.Module, name: str, rank: int, alpha: float, seed: in
     """
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_alpha=alpha,
         target_modules=list(TARGET_MODULES),
         lora_dropout=0.0,
         bias="none",

@@ -38,7 +38,6 @@ def inject(unet: nn.Module, name: str, config: LoraConfig) -> None:
     """
     if name in adapter_names(unet):
         raise ValueError(f"The UNet already has an adapter '{name}'; use another name.")
-    flags = {key: parameter.requires_grad for key, parameter in unet.named_parameters()}
     # PEFT draws initial values from the global generator, and warns of every further adapter.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
@@ -49,11 +48,6 @@ def inject(unet: nn.Module, name: str, config: LoraConfig) -> None:
             raise ValueError(
                 f"The adapter '{name}' was made for another model; load that one."
             ) from problem
-    for key, parameter in unet.named_parameters():
-        # Wrapping moves a projection's own weight one level down.
-        known = flags.get(key, flags.get(key.replace(".base_layer.", ".")))
-        if known is not None:
-            parameter.requires_grad_(known)
     found = [(key, layer) for key, layer in unet.named_modules() if isinstance(layer, LoraLayer)]
     state = _states.setdefault(unet, _State([]))
     state.layers = found

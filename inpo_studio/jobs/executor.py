@@ -18,6 +18,7 @@ from inpo_studio.engine import APPLICATION, VERSION, WORKFLOW, Engine, JobStatus
 from inpo_studio.jobs.context import HandBack, JobCancelled, JobContext, JobFailed
 from inpo_studio.jobs.kinds import KINDS, Kind
 from inpo_studio.jobs.pipelines import Pipelines
+from inpo_studio.jobs.supply import Supply
 from inpo_studio.jobs.upkeep import settle_rounds
 from inpo_studio.settings import Settings
 from storage.engines import open_database
@@ -46,12 +47,21 @@ class Executor:
     """Does jobs between `start` and `stop`; the caller holds the worker lock. One a process."""
 
     def __init__(
-        self, settings: Settings, slot: int = 0, kinds: Mapping[str, Kind] = KINDS
+        self,
+        settings: Settings,
+        slot: int = 0,
+        kinds: Mapping[str, Kind] = KINDS,
+        *,
+        keeps_ready: bool = False,
     ) -> None:
-        """Take the kinds of job it knows; nothing is opened before `start`."""
+        """Take the kinds of job it knows; nothing is opened before `start`.
+
+        With `keeps_ready` it makes pairs without being asked, so that labelling never waits.
+        """
         self._settings = settings
         self._slot = slot
         self._kinds = kinds
+        self._keeps_ready = keeps_ready and "pairs" in kinds
         self._stopping = threading.Event()
         self._at_work: set[str] = set()
         self._handed_back: set[str] = set()
@@ -173,11 +183,14 @@ class Executor:
             raise HandBack
 
     def _keep_up(self) -> None:
-        """In a thread beside the jobs: forget old jobs once, settle rounds now and then."""
+        """In a thread beside the jobs: forget old jobs once; settle rounds, keep pairs ready."""
         pruned = False
+        supply = Supply(self._settings, self._database, self._engine)
         while True:
             try:
                 settle_rounds(self._database, self._engine)
+                if self._keeps_ready:
+                    supply.top_up()
                 if not pruned:
                     self._engine.prune()
                     pruned = True

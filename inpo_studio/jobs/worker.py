@@ -38,7 +38,7 @@ def run_worker(settings: Settings, slot: int = 0, kinds: Mapping[str, Kind] = KI
         signal.signal(number, lambda *_: stopping.set())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     with worker_lock(settings.workspace, slot):
-        executor = Executor(settings, slot, kinds)
+        executor = Executor(settings, slot, kinds, keeps_ready=True)
         executor.start()
         log.info("worker %d of %s is ready", slot, settings.workspace)
         while not stopping.wait(1.0):  # a bounded wait lets signals through on every platform

@@ -28,6 +28,7 @@ def _builders(weights: Path | None) -> dict[str, Callable[[Recipe, Path], None]]
     from .package import WEIGHTS, build_package
     from .render_set import build_render_set
     from .tokenizer import build_tokenizer
+    from .train_decoder import build_decoder
     from .train_scorer import build_scorer
     from .train_unet import build_unet
     from .train_vae import build_latents, build_vae
@@ -37,6 +38,7 @@ def _builders(weights: Path | None) -> dict[str, Callable[[Recipe, Path], None]]
         "tokenizer": build_tokenizer,
         "vae": build_vae,
         "latents": build_latents,
+        "decoder": build_decoder,
         "unet": build_unet,
         "scorer": build_scorer,
         "package": lambda recipe, out: build_package(recipe, out, weights or WEIGHTS),

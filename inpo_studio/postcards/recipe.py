@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .checkpointing import write_text
 
-STAGES = ("renders", "tokenizer", "vae", "latents", "unet", "scorer", "package")
+STAGES = ("renders", "tokenizer", "vae", "latents", "decoder", "unet", "scorer", "package")
 IMAGE_SIZE = 128
 MAX_TOKENS = 32
 
@@ -36,15 +36,20 @@ class Recipe:
     vae_muon_lr: float = 5e-3
     vae_kl: float = 1e-4
 
+    decoder_steps: int = 900
+    decoder_lr: float = 5e-4
+    decoder_muon_lr: float = 2e-3
+    decoder_noise: float = 0.35
+
     unet_widths: tuple[int, ...] = (64, 128, 192)
     text_width: int = 128
     text_layers: int = 2
-    unet_steps: int = 4_000
+    unet_steps: int = 4_500
     unet_batch: int = 32
     unet_lr: float = 8e-4
     unet_muon_lr: float = 3e-3
     unet_empty: float = 0.1
-    unet_preview_every: int = 700
+    unet_preview_every: int = 900
 
     scorer_width: int = 96
     scorer_layers: int = 4

@@ -171,7 +171,9 @@ def build_scorer(recipe: Recipe, out: Path) -> None:
         loss.backward()
         state.update(step, steps, warm_up=100)
         if step % 20 == 0:
-            bar.set_postfix(all=f"{float(loss):.3f}", contrastive=f"{float(shown):.3f}")
+            bar.set_postfix(
+                all=f"{float(loss.detach()):.3f}", contrastive=f"{float(shown.detach()):.3f}"
+            )
         if (step + 1) % recipe.checkpoint_every == 0:
             state.save(folder, step + 1)
     state.use_averages()

@@ -74,8 +74,9 @@ def make_pipeline(
     out: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
 ) -> StableDiffusionPipeline:
     """Put the parts together as plain diffusers wants them, without a safety checker."""
+    finished = out / "decoder"
     return StableDiffusionPipeline(
-        vae=AutoencoderKL.from_pretrained(out / "vae"),
+        vae=AutoencoderKL.from_pretrained(finished if finished.exists() else out / "vae"),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
@@ -139,7 +140,9 @@ def build_unet(recipe: Recipe, out: Path) -> None:
         loss.backward()
         state.update(step, steps, warm_up=100)
         if step % 20 == 0:
-            smooth = float(loss) if smooth == 0 else 0.95 * smooth + 0.05 * float(loss)
+            smooth = (
+                float(loss.detach()) if smooth == 0 else 0.95 * smooth + 0.05 * float(loss.detach())
+            )
             bar.set_postfix(loss=f"{smooth:.4f}")
         if (step + 1) % recipe.checkpoint_every == 0:
             state.save(folder, step + 1)

@@ -30,15 +30,19 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def _crops(pictures: NDArray[np.uint8], recipe: Recipe, step: int) -> Tensor:
-    """The batch of one step: crops, or whole pictures with the same number of pixels."""
-    size, batch = recipe.vae_crop, recipe.vae_batch
-    full = pictures.shape[1]
-    if step >= recipe.vae_steps - recipe.vae_whole_steps:
+def crops(
+    pictures: NDArray[np.uint8], recipe: Recipe, purpose: str, step: int, whole: bool
+) -> Tensor:
+    """The batch of one step: crops, or whole pictures with the same number of pixels.
+
+    Half of them are mirrored. Returns (n, 3, size, size) in [-1, 1].
+    """
+    size, batch, full = recipe.vae_crop, recipe.vae_batch, pictures.shape[1]
+    if whole:
         size, batch = full, max(1, batch * size**2 // full**2)
-    rng = rng_for(recipe.seed, "vae", step)
+    rng = rng_for(recipe.seed, purpose, step)
     chosen = []
-    for index in batch_indices(recipe.seed, "vae", step, batch, len(pictures)):
+    for index in batch_indices(recipe.seed, purpose, step, batch, len(pictures)):
         top, left = rng.integers(0, full - size + 1, 2)
         crop = pictures[index, top : top + size, left : left + size]
         chosen.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
@@ -65,7 +69,8 @@ def _train(vae: AutoencoderKL, recipe: Recipe, out: Path) -> None:
     start = state.load(folder)
     steps = recipe.vae_steps
     for step in (bar := tqdm(range(start, steps), "vae", steps, initial=start, mininterval=5)):
-        x = _crops(pictures, recipe, step).to(place)
+        whole = step >= steps - recipe.vae_whole_steps
+        x = crops(pictures, recipe, "vae", step, whole).to(place)
         rng = torch_rng_for(recipe.seed, "vae", step)
         with torch.autocast(place.type, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
@@ -77,8 +82,8 @@ def _train(vae: AutoencoderKL, recipe: Recipe, out: Path) -> None:
         loss.backward()
         state.update(step, steps, warm_up=50)
         if step % 20 == 0:
-            error = float((decoded - x).abs().mean()) * 127.5
-            bar.set_postfix(error=f"{error:.2f}/255", kl=f"{float(kl.mean()):.2f}")
+            error = float((decoded.detach() - x).abs().mean()) * 127.5
+            bar.set_postfix(error=f"{error:.2f}/255", kl=f"{float(kl.detach().mean()):.2f}")
         if (step + 1) % recipe.checkpoint_every == 0:
             state.save(folder, step + 1)
     state.use_averages()

@@ -1,4 +1,4 @@
-"""Who may speak to the studio: requests addressed to it, from pages of its own.
+"""Who may speak to the studio: requests addressed to it, from pages of its own; and who that is.
 
 A browser lets any page send requests to 127.0.0.1. Checking Host stops a foreign name that was
 made to point here (DNS rebinding); checking Origin stops a foreign page that posts.
@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inpo_studio.settings import is_loopback
+from inpo_studio.studio.choices import DEFAULT_ANNOTATOR
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,8 +21,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _HARMLESS = {"GET", "HEAD"}
 
 
+USER = "inpo_studio_user"
+"""Where the user's name is kept in the scope of a request; nothing that comes in sets it."""
+
+
 class Doors:
-    """ASGI middleware that answers 403 to a foreign Host, and to a foreign Origin that writes."""
+    """ASGI middleware that answers 403 to a foreign Host, and to a foreign Origin that writes.
+
+    What it lets in carries the user: on a studio without log-in, the one person at this machine.
+    """
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -33,7 +41,16 @@ class Doors:
             if refusal:
                 await _answer(scope, send, refusal)
                 return
+            scope = {**scope, USER: DEFAULT_ANNOTATOR}
         await self.app(scope, receive, send)
+
+
+def user_of(scope: Scope) -> str:
+    """Return who sent a request; PermissionError for one that did not come through the doors."""
+    user = scope.get(USER)
+    if not isinstance(user, str) or not user:
+        raise PermissionError("This request did not come through the studio's doors.")
+    return user
 
 
 def refuse(method: str, headers: dict[str, str]) -> str:

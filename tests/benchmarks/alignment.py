@@ -26,7 +26,6 @@ from inpo_studio.diffusion.adapters import using
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
 from inpo_studio.diffusion.sampling import sample
 from inpo_studio.evaluation.statistics import tally, win_rate_interval
-from inpo_studio.postcards import pipeline_path
 from inpo_studio.postcards.scenes import caption, held_out, random_scene
 from inpo_studio.seeds import derive_seed
 from inpo_studio.training.dataset import FrozenPair, TrainingData, collate
@@ -189,7 +188,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--noise", type=float, default=0.0, help="share of flipped labels")
     parser.add_argument("--set", nargs="*", default=[], help="RoundConfig fields, name=value")
-    parser.add_argument("--model", default=str(pipeline_path()))
+    parser.add_argument("--model", default="postcards")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

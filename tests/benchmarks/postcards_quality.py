@@ -23,7 +23,7 @@ from inpo_studio.configs import GenerationConfig
 from inpo_studio.diffusion.latents import decode_latents, encode_images
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
 from inpo_studio.diffusion.sampling import sample
-from inpo_studio.postcards import pipeline_path, scorer_path
+from inpo_studio.postcards import scorer_path
 from inpo_studio.postcards.scenes import Scene, caption, held_out, random_scene, render
 from tests.benchmarks.postcards_classifier import (
     ATTRIBUTES,
@@ -176,7 +176,7 @@ def main() -> None:
     parser.add_argument("--renders", type=int, default=16000, help="renders for the classifier")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--classifier", type=Path, help="keep the trained classifier here")
-    parser.add_argument("--pipeline", type=Path, default=pipeline_path())
+    parser.add_argument("--pipeline", default="postcards")
     parser.add_argument("--sheet", type=Path, help="also write a sheet of 48 pictures here")
     parser.add_argument("--no-scorer", action="store_true")
     arguments = parser.parse_args()
@@ -196,7 +196,7 @@ def main() -> None:
         }
     }
     started = time.perf_counter()
-    pipeline = load_pipeline(str(arguments.pipeline))
+    pipeline = load_pipeline(arguments.pipeline)
     report["load_s"] = time.perf_counter() - started
     scenes = held_out_scenes(arguments.count, seed=0)
     rng = np.random.default_rng(0)

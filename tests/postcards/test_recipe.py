@@ -25,6 +25,7 @@ TOY = Recipe(
     vae_steps=4,
     vae_whole_steps=1,
     vae_batch=4,
+    decoder_steps=4,
     unet_widths=(32, 32, 32),
     text_width=32,
     text_layers=1,
@@ -192,15 +193,16 @@ class _KilledError(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["vae", "unet", "scorer"])
+@pytest.mark.parametrize("stage", ["vae", "decoder", "unet", "scorer"])
 def test_a_stopped_stage_goes_on_to_the_same_bytes(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inpo_studio.postcards import train_scorer, train_unet, train_vae
+    from inpo_studio.postcards import train_decoder, train_scorer, train_unet, train_vae
     from inpo_studio.postcards.tokenizer import build_tokenizer
 
     build = {
         "vae": train_vae.build_vae,
+        "decoder": train_decoder.build_decoder,
         "unet": train_unet.build_unet,
         "scorer": train_scorer.build_scorer,
     }[stage]
@@ -216,8 +218,9 @@ def test_a_stopped_stage_goes_on_to_the_same_bytes(
         out = tmp_path / name
         _render_toy_set(out)
         build_tokenizer(TOY, out)
-        if stage == "unet":
+        if stage in ("decoder", "unet"):
             train_vae.build_vae(TOY, out)
+        if stage == "unet":
             train_vae.build_latents(TOY, out)
         if name == "stopped":
             with monkeypatch.context() as patch:
@@ -231,3 +234,60 @@ def test_a_stopped_stage_goes_on_to_the_same_bytes(
         )
     assert results[0]
     assert results[0] == results[1]
+
+
+shipped = pytest.mark.skipif(
+    not (Path(postcards.__file__).parent / "weights").is_dir(),
+    reason="the weights are not built in this checkout",
+)
+
+
+@shipped
+def test_shipped_weights_keep_to_their_sizes() -> None:
+    from inpo_studio.postcards.package import WEIGHTS, check_sizes
+
+    sizes = check_sizes(WEIGHTS)
+    assert sizes["total"] <= 30_000_000
+    assert sizes["besides_unet"] <= 7_000_000
+    assert not [path for path in WEIGHTS.rglob("*") if path.suffix in {".bin", ".pt", ".ckpt"}]
+
+
+@shipped
+def test_shipped_pipeline_loads_with_plain_diffusers_in_one_dtype() -> None:
+    import torch
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(postcards.pipeline_path())
+    pipeline.set_progress_bar_config(disable=True)
+    assert isinstance(pipeline.scheduler, DDIMScheduler)
+    assert pipeline.safety_checker is None
+    parts = (pipeline.unet, pipeline.vae, pipeline.text_encoder)
+    assert {part.dtype for part in parts} == {torch.float32}
+    assert sum(p.numel() for p in pipeline.unet.parameters()) <= 11_000_000
+    prompts = ["a red house in a meadow at noon, clear sky", "Ein 猫, never seen 🎈"]
+    rngs = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    pictures = pipeline(prompts, num_inference_steps=3, generator=rngs, output_type="np").images
+    assert pictures.shape == (2, IMAGE_SIZE, IMAGE_SIZE, 3)
+    assert np.isfinite(pictures).all()
+    assert pictures.std() > 0.02
+
+
+@shipped
+def test_shipped_scorer_prefers_the_true_caption() -> None:
+    import torch
+    from transformers import CLIPModel, CLIPProcessor
+
+    model = CLIPModel.from_pretrained(postcards.scorer_path()).eval()
+    processor = CLIPProcessor.from_pretrained(postcards.scorer_path())
+    assert model.dtype == torch.float32
+    rng = np.random.default_rng(11)
+    scenes = [random_scene(rng) for _ in range(16)]
+    inputs = processor(
+        text=[caption(scene) for scene in scenes],
+        images=[render(scene) for scene in scenes],
+        return_tensors="pt",
+        padding=True,
+    )
+    with torch.no_grad():
+        scores = model(**inputs).logits_per_image
+    assert (scores.argmax(1) == torch.arange(16)).float().mean() >= 0.85

@@ -1,0 +1,110 @@
+"""Keeping pairs ready: the worker asks itself for more before they run out. Torch-free."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.engine import Engine
+from inpo_studio.jobs.context import stable_id
+from inpo_studio.settings import Settings
+from inpo_studio.studio.pairs import policy_adapter
+from storage.engines import Database
+from storage.pairs import count_ready
+from storage.schema import Pair, Prompt
+
+FIRST = 8
+"""Pairs of the first job in an empty workspace, so that labelling can begin at once."""
+AT_ONCE = 24
+"""Pairs of one job: between two of them other work gets its turn."""
+PROMPTS_AT_ONCE = 12
+
+log = logging.getLogger("inpo_studio.jobs.supply")
+
+
+class Supply:
+    """Sees to it that at least `settings.keep_ready` unlabelled pairs of the policy are there."""
+
+    def __init__(self, settings: Settings, database: Database, engine: Engine) -> None:
+        """Remember where to look; nothing is read yet."""
+        self._settings = settings
+        self._database = database
+        self._engine = engine
+        self._asked: set[str] = set()
+
+    def top_up(self) -> str | None:
+        """Ask for more pairs if too few are ready and none are being made; returns the job's id.
+
+        A job that failed is not repeated before the worker is started again or there are new
+        prompts: it would fail again.
+        """
+        if self._settings.keep_ready <= 0 or self._engine.unfinished("pairs"):
+            return None
+        model = self._settings.model
+        with self._database.read() as session:
+            adapter_id = policy_adapter(session, model)
+            missing = self._settings.keep_ready - count_ready(session, model, adapter_id)
+            if missing <= 0:
+                return None
+            made, prompts = _so_far(session, model, adapter_id)
+            chosen = [prompt_id for prompt_id, _ in prompts[:PROMPTS_AT_ONCE]]
+        if not chosen:
+            return None
+        job_id = self._unused("supply", model, adapter_id or "", made, len(prompts))
+        if job_id is None:
+            return None
+        count = min(AT_ONCE, missing) if made else min(FIRST, missing)
+        self._engine.enqueue(
+            "pairs",
+            {
+                "prompt_ids": chosen[:count],
+                "count": count,
+                "seed": secrets.randbits(32),
+                "generation": GenerationConfig().model_dump(),
+                "model": model,
+                "adapter_id": adapter_id,
+            },
+            job_id=job_id,
+        )
+        log.info("%d pairs are missing; %d are asked for", missing, count)
+        return job_id
+
+    def _unused(self, *parts: object) -> str | None:
+        """An id that two workers that look at one moment share; None where this one has failed."""
+        attempt = 0
+        while True:
+            job_id = stable_id(*parts, attempt)
+            if job_id in self._asked:
+                return None
+            if self._engine.find(job_id) is None:
+                self._asked.add(job_id)
+                return job_id
+            attempt += 1
+
+
+def _so_far(
+    session: Session, model: str, adapter_id: str | None
+) -> tuple[int, list[tuple[str, int]]]:
+    """How many pairs the policy has made, and the prompts with fewest pairs first, own ones before.
+
+    The counts of pairs go with the prompts' ids.
+    """
+    made = (
+        select(Pair.prompt_id, func.count().label("pairs"))
+        .where(Pair.model == model, Pair.adapter_id.is_not_distinct_from(adapter_id))
+        .group_by(Pair.prompt_id)
+        .subquery()
+    )
+    pairs = func.coalesce(made.c.pairs, 0)
+    query = (
+        select(Prompt.id, pairs)
+        .outerjoin(made, made.c.prompt_id == Prompt.id)
+        .where(Prompt.split != "held_out")
+        .order_by(pairs, Prompt.source == "starter", Prompt.position)
+    )
+    rows = [(prompt_id, count) for prompt_id, count in session.execute(query)]
+    return sum(count for _, count in rows), rows

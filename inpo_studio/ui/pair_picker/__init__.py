@@ -1,0 +1,115 @@
+"""The pair picker: a component of constant HTML, CSS and JavaScript, and the server behind it.
+
+Templates hold no user text: prompts travel as JSON and are set by `textContent`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from pydantic import BaseModel, ValidationError
+
+from inpo_studio.studio import Studio
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.labelling import Click, Labelling
+from inpo_studio.studio.standing import standing
+from inpo_studio.ui.doors import user_of
+from inpo_studio.ui.pair_picker.messages import Pressed, Regretted, Remembered, Wanted
+from storage.errors import DatabaseBusy, DiskFull, StorageError
+
+_HERE = Path(__file__).resolve().parent
+_SCRIPTS = ("outbox.js", "pictures.js", "words.js", "picker.js")
+_PAST = 20
+_ELSEWHERE = "This page belongs to another workspace; reload it."
+
+Answer = dict[str, Any]
+Message = TypeVar("Message", bound=BaseModel)
+
+
+def pair_picker(studio: Studio) -> gr.HTML:
+    """Return the component; call it inside a page."""
+    return gr.HTML(
+        html_template=_read("picker.html"),
+        css_template=_read("picker.css"),
+        js_on_load="\n".join(_read(name) for name in _SCRIPTS),
+        apply_default_css=False,
+        elem_id="pair-picker",
+        server_functions=server_functions(studio, Labelling(studio)),
+    )
+
+
+def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[..., Answer]]:
+    """Return what the page may call; each takes the user from the request, never from the page.
+
+    An answer holds `retry` where sending the same again may help, `refused` where it will not;
+    each is one sentence.
+    """
+    name = studio_name(studio)
+
+    def answer(kind: type[Message], data: Any, work: Callable[[Message], Answer]) -> Answer:
+        try:
+            message = kind.model_validate(data)
+            if getattr(message, "studio", "") not in ("", name):
+                return {"retry": _ELSEWHERE}
+            return work(message)
+        except ValidationError:
+            return {"refused": "The page sent something that cannot be read; reload it."}
+        except (DatabaseBusy, DiskFull) as error:
+            return {"retry": str(error)}
+        except (StorageError, StudioError) as error:
+            return {"refused": str(error)}
+
+    def next_pairs(data: Any, request: gr.Request) -> Answer:
+        user = user_of(request.scope)
+
+        def work(message: Wanted) -> Answer:
+            batch = labelling.serve(user, message.page, message.holding, message.want)
+            found: Answer = {"studio": name, **asdict(batch)}
+            if message.standing:
+                found["standing"] = asdict(standing(studio))
+            return found
+
+        return answer(Wanted, data, work)
+
+    def commit_choice(data: Any, request: gr.Request) -> Answer:
+        user = user_of(request.scope)
+
+        def work(message: Pressed) -> Answer:
+            click = Click(**message.model_dump(exclude={"page", "studio"}))
+            labelling.commit(user, message.page, click)
+            return {"saved": message.key}
+
+        return answer(Pressed, data, work)
+
+    def take_back(data: Any, request: gr.Request) -> Answer:
+        user = user_of(request.scope)
+
+        def work(message: Regretted) -> Answer:
+            return asdict(labelling.undo(user, message.page, message.key))
+
+        return answer(Regretted, data, work)
+
+    def past_choices(data: Any, request: gr.Request) -> Answer:
+        user = user_of(request.scope)
+
+        def work(message: Remembered) -> Answer:
+            return {"past": [asdict(p) for p in labelling.history(user, message.before, _PAST)]}
+
+        return answer(Remembered, data, work)
+
+    return [next_pairs, commit_choice, take_back, past_choices]
+
+
+def studio_name(studio: Studio) -> str:
+    """Return a name of the workspace for the browser, which tells nothing of its place."""
+    place = f"{studio.settings.workspace}\x1f{studio.settings.database_url}"
+    return hashlib.sha256(place.encode("utf-8")).hexdigest()[:16]
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
