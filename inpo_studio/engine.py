@@ -31,6 +31,7 @@ QUEUE = "jobs"
 WORKFLOW = "job"
 QUEUE_POLL_S = 0.2
 WAIT_POLL_S = 0.1
+RECENT = 50
 KEEP_FINISHED_S = 7 * 24 * 3600.0
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -144,16 +145,15 @@ class Engine:
         """Return the jobs of a kind that wait or run."""
         states = [name for name, state in _STATES.items() if state not in _FINISHED]
         rows = self._client.list_workflows(
-            status=states, attributes={"kind": kind}, load_input=False, load_output=False
+            status=states, load_input=False, load_output=False
         )
-        return [_status(row) for row in rows]
+        # On SQLite the engine cannot look for attributes itself.
+        return [job for row in rows if (job := _status(row)).kind == kind]
 
     def latest(self, kind: str) -> JobStatus | None:
-        """Return the job of a kind that was asked for last; None where there is none."""
-        rows = self._client.list_workflows(
-            attributes={"kind": kind}, limit=1, sort_desc=True, load_input=False
-        )
-        return _status(rows[0]) if rows else None
+        """Return the job of a kind that was asked for last; None where no recent one is."""
+        rows = self._client.list_workflows(limit=RECENT, sort_desc=True, load_input=False)
+        return next((job for row in rows if (job := _status(row)).kind == kind), None)
 
     def status(self, job_id: str) -> JobStatus:
         """Return where a job stands; raises EngineError where there is no such job."""

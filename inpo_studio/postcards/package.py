@@ -60,7 +60,7 @@ def _check_pictures(path: Path, sheet: Path) -> None:
 
 
 def build_package(recipe: Recipe, out: Path, weights: Path = WEIGHTS) -> None:
-    """Publish `out`/pipeline and `out`/scorer at `weights` and paint the README's sheet.
+    """Publish `out`/pipeline and `out`/scorer at `weights`, and the README's sheet beside it.
 
     Raises ValueError when they are too large or paint nothing; `weights` is then left alone.
     """
@@ -73,3 +73,4 @@ def build_package(recipe: Recipe, out: Path, weights: Path = WEIGHTS) -> None:
         _check_pictures(part / "pipeline", out / "sheets" / "package.png")
 
     publish(weights, fill)
+    shutil.copyfile(out / "sheets" / "package.png", weights.parent / "sheet.png")

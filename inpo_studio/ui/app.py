@@ -1,56 +1,48 @@
-"""The page: where the workspace stands. User text reaches it through form fields only."""
+"""The page: its tabs and its looks. User text reaches it through form fields and text nodes only."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import gradio as gr
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.overview import Overview, overview
+from inpo_studio.ui.pair_picker import pair_picker
+from inpo_studio.ui.prompts import prompts_tab
+from inpo_studio.ui.workspace import workspace_tab
 
-_REFRESH_S = 2.0
-_ROUND_COLUMNS = ["Round", "State", "Stage", "Step", "Of", "Model"]
+_SANS = ["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"]
+_MONO = ["ui-monospace", "Consolas", "monospace"]
+
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
+#masthead { padding: 6px 0 2px; }
+#masthead h1 { font-size: 20px; font-weight: 650; letter-spacing: -0.02em; margin: 0; }
+#label-tab, #prompts-tab, #workspace-tab { padding-left: 0; padding-right: 0; }
+@media (max-width: 640px) {
+  .gradio-container, .gradio-container > .main { padding: 6px 10px !important; }
+}
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Return the looks: fonts of the system, so that nothing is fetched."""
+    return gr.themes.Base(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        font=_SANS,
+        font_mono=_MONO,
+        radius_size="md",
+    )
 
 
 def build_page(studio: Studio) -> gr.Blocks:
-    """Return the studio's page; it reads the database anew every two seconds while visible."""
+    """Return the studio's page; labelling comes first."""
     with gr.Blocks(title="InPO Studio", analytics_enabled=False) as page:
-        gr.Markdown("# InPO Studio")
-        with gr.Row():
-            gr.Textbox(str(studio.settings.workspace), label="Workspace", interactive=False)
-            gr.Textbox(studio.settings.model, label="Model", interactive=False)
-        with gr.Row():
-            prompts = gr.Number(label="Prompts", interactive=False, precision=0)
-            ready = gr.Number(label="Pairs waiting", interactive=False, precision=0)
-            choices = gr.Number(label="Choices", interactive=False, precision=0)
-        rounds = gr.Dataframe(
-            headers=_ROUND_COLUMNS,
-            datatype="str",
-            label="Rounds",
-            interactive=False,
-            elem_id="rounds",
-        )
-        outputs = [prompts, ready, choices, rounds]
-
-        def refresh() -> list[Any]:
-            return _cells(overview(studio))
-
-        page.load(refresh, outputs=outputs, queue=False, show_progress="hidden")
-        gr.Timer(_REFRESH_S).tick(refresh, outputs=outputs, queue=False, show_progress="hidden")
+        gr.Markdown("# InPO Studio", elem_id="masthead")
+        with gr.Tabs():
+            with gr.Tab("Label", elem_id="label-tab") as label:
+                pair_picker(studio)
+            with gr.Tab("Prompts", elem_id="prompts-tab") as prompts:
+                prompts_tab(studio)
+            with gr.Tab("Workspace", elem_id="workspace-tab") as workspace:
+                workspace_tab(studio, opened_by=workspace, left_for=[label, prompts])
     return page
-
-
-def _cells(seen: Overview) -> list[Any]:
-    rows = [
-        [
-            str(found.number),
-            found.state,
-            found.stage or "",
-            str(found.step),
-            str(found.total_steps),
-            found.model,
-        ]
-        for found in reversed(seen.rounds)
-    ]
-    return [seen.prompts, seen.pairs_ready, seen.choices, rows]

@@ -13,17 +13,20 @@ import uvicorn
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
+from inpo_studio.studio.starters import add_starters
 from inpo_studio.supervisor import Supervisor
-from inpo_studio.ui.app import build_page
+from inpo_studio.ui.app import CSS, build_page, theme
 from inpo_studio.ui.doors import Doors
+from inpo_studio.ui.pictures import add_pictures
 
 
 def serve(settings: Settings, listener: socket.socket, announce: Callable[[str], None]) -> None:
     """Serve on a bound socket until interrupted; `announce` gets the URL once it answers."""
     studio = open_studio(settings)
     try:
+        add_starters(studio)
         with Supervisor(settings):
-            _run(studio, listener, announce)
+            run(studio, listener, announce)
     finally:
         studio.close()
 
@@ -32,6 +35,7 @@ def build_server_app(studio: Studio) -> fastapi.FastAPI:
     """Return the web application: the doors, then Gradio with everything outward switched off."""
     settings = studio.settings
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    add_pictures(app, studio)
     mounted = gr.mount_gradio_app(
         app,
         build_page(studio),
@@ -46,6 +50,8 @@ def build_server_app(studio: Studio) -> fastapi.FastAPI:
         run_history=False,
         show_error=False,
         ssr_mode=False,
+        theme=theme(),
+        css=CSS,
     )
     mounted.add_middleware(Doors)
     return mounted
@@ -63,7 +69,8 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def _run(studio: Studio, listener: socket.socket, announce: Callable[[str], None]) -> None:
+def run(studio: Studio, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    """Serve an open studio's pages until interrupted, without a worker."""
     settings = studio.settings
     port = listener.getsockname()[1]
     name = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host

@@ -1,0 +1,85 @@
+"""The worker keeps pairs ready: enough, of the right prompts, and no job twice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inpo_studio.jobs.context import JobContext, JobFailed
+from inpo_studio.jobs.executor import Executor
+from inpo_studio.jobs.pictures import Painter
+from inpo_studio.jobs.pipelines import Pipelines
+from inpo_studio.jobs.supply import FIRST, Supply
+from inpo_studio.studio import Studio
+from inpo_studio.studio.pairs import ready_count
+from inpo_studio.studio.prompts import label_prompts
+from inpo_studio.studio.standing import standing
+from storage.pairs import list_pairs
+from tests.jobs.support import fake_paint, fake_pipeline, wait_for
+
+WANTED = 30
+
+
+def supply(studio: Studio, keep_ready: int = WANTED) -> Supply:
+    settings = replace(studio.settings, keep_ready=keep_ready)
+    return Supply(settings, studio.database, studio.engine)
+
+
+def test_it_asks_once_and_only_where_there_are_prompts(studio: Studio) -> None:
+    assert supply(studio).top_up() is None
+    label_prompts(studio, ["a red barn", "a lighthouse"])
+    assert supply(studio, keep_ready=0).top_up() is None
+    keeper = supply(studio)
+    job_id = keeper.top_up()
+    assert job_id is not None
+    assert keeper.top_up() is None
+    assert supply(studio).top_up() is None
+    assert [job.job_id for job in studio.engine.unfinished("pairs")] == [job_id]
+
+
+def test_a_worker_fills_a_fresh_workspace_and_stops(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Painter, "paint", fake_paint)
+    monkeypatch.setattr(Pipelines, "get", fake_pipeline)
+    label_prompts(studio, [f"a hill {number}" for number in range(5)])
+    executor = Executor(replace(studio.settings, keep_ready=WANTED), keeps_ready=True)
+    executor.start()
+    try:
+        wait_for(lambda: ready_count(studio) >= FIRST, 20, "the first pairs")
+        wait_for(lambda: ready_count(studio) >= WANTED, 60, "enough pairs")
+    finally:
+        executor.stop()
+    assert ready_count(studio) == WANTED
+    with studio.database.read() as session:
+        per_prompt: dict[str, int] = {}
+        for pair in list_pairs(session):
+            per_prompt[pair.prompt_id] = per_prompt.get(pair.prompt_id, 0) + 1
+    assert len(per_prompt) == 5
+    assert max(per_prompt.values()) - min(per_prompt.values()) <= 3
+
+
+def test_what_fails_is_said_and_not_repeated(studio: Studio) -> None:
+    tried = []
+
+    def fail(context: JobContext, payload: dict[str, Any]) -> Any:
+        tried.append(payload)
+        raise JobFailed("The weights are missing; install them.")
+
+    label_prompts(studio, ["a red barn"])
+    settings = replace(studio.settings, keep_ready=WANTED)
+    for starts in (1, 2):  # a worker that is started anew tries once more
+        executor = Executor(settings, kinds={"pairs": fail}, keeps_ready=True)
+        executor.start()
+        try:
+            wait_for(lambda starts=starts: len(tried) >= starts, 20, "a try")
+            wait_for(lambda: not studio.engine.unfinished("pairs"), 20, "its end")
+            time.sleep(2.5 if starts == 1 else 0)  # another look at what is ready
+        finally:
+            executor.stop()
+    assert len(tried) == 2
+    assert "weights are missing" in standing(studio).problem
+
