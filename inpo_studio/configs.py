@@ -56,6 +56,10 @@ class RoundConfig(_Config):
     """Pairs per forward pass; smaller uses less memory and gives the same result."""
     levels: int = Field(10, ge=1, le=1000)
     """Levels on the inversion grid."""
+    lowest_timestep: int = Field(0, ge=0)
+    """Steps train at timesteps from here; low ones are about grain, high ones about layout."""
+    highest_timestep: int = Field(999, ge=0)
+    """Steps train at timesteps up to here, itself included."""
     noise: NoiseSetting = "auto"
     """Where x_t comes from: DDIM inversion by the reference, or forward noise; `auto` is what
     the objective was published with."""
@@ -84,6 +88,15 @@ class RoundConfig(_Config):
         if self.noise != "auto":
             return self.noise
         return "forward" if self.objective == "diffusion_dpo" else "inverted"
+
+    @model_validator(mode="after")
+    def _timesteps_ascend(self) -> RoundConfig:
+        if self.lowest_timestep > self.highest_timestep:
+            raise ValueError(
+                f"lowest_timestep ({self.lowest_timestep}) must not exceed highest_timestep "
+                f"({self.highest_timestep})."
+            )
+        return self
 
     @model_validator(mode="after")
     def _micro_batch_fits(self) -> RoundConfig:

@@ -144,9 +144,7 @@ class Engine:
     def unfinished(self, kind: str) -> list[JobStatus]:
         """Return the jobs of a kind that wait or run."""
         states = [name for name, state in _STATES.items() if state not in _FINISHED]
-        rows = self._client.list_workflows(
-            status=states, load_input=False, load_output=False
-        )
+        rows = self._client.list_workflows(status=states, load_input=False, load_output=False)
         # On SQLite the engine cannot look for attributes itself.
         return [job for row in rows if (job := _status(row)).kind == kind]
 

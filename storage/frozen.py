@@ -90,7 +90,8 @@ def round_pairs(
 def rounds_that_froze(session: Session, choice_id: str) -> list[Round]:
     """The rounds that learn, or learnt, from a choice, by number."""
     query = select(Round).join(RoundPair, RoundPair.round_id == Round.id)
-    return list(session.scalars(query.where(RoundPair.choice_id == choice_id).order_by(Round.number)))
+    query = query.where(RoundPair.choice_id == choice_id).order_by(Round.number)
+    return list(session.scalars(query))
 
 
 def count_frozen(session: Session, model: str) -> dict[str, int]:
@@ -101,4 +102,4 @@ def count_frozen(session: Session, model: str) -> dict[str, int]:
         .where(Round.model == model)
         .group_by(RoundPair.round_id)
     )
-    return {round_id: count for round_id, count in session.execute(query)}
+    return {row[0]: row[1] for row in session.execute(query)}

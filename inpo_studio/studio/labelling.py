@@ -110,9 +110,7 @@ class Labelling:
             self._leases.hold(holder, [pair.id for pair in found])
         return Batch([_shuffled(pair) for pair in found], [p for p in holding if p not in kept])
 
-    def _still_open(
-        self, session: Session, annotator: str, pair_ids: Collection[str]
-    ) -> set[str]:
+    def _still_open(self, session: Session, annotator: str, pair_ids: Collection[str]) -> set[str]:
         chosen = select(Choice.pair_id).where(Choice.undone_at.is_(None))
         if self._overlap:
             chosen = chosen.where(Choice.annotator == annotator)
@@ -121,7 +119,7 @@ class Labelling:
         )
         return set(session.scalars(query))
 
-    def commit(self, annotator: str, page: str, click: Click) -> None:
+    def commit(self, annotator: str, click: Click) -> None:
         """Record a click durably; the same key again changes nothing.
 
         Raises AlreadyChosen when the person chose on this pair elsewhere, InvalidInput and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Select, exists, func, select
 
@@ -58,7 +59,7 @@ def standing(studio: Studio) -> Standing:
         frozen = count_frozen(session, model)
         adapter_id = policy_adapter(session, model)
         ready = count_ready(session, model, adapter_id)
-        counts = [
+        counts: list[int] = [
             session.scalar(query) or 0
             for query in (_live(model), _clear(model), _fresh(model), _prompts())
         ]
@@ -80,17 +81,17 @@ def standing(studio: Studio) -> Standing:
     )
 
 
-def _live(model: str) -> Select[tuple[int]]:
+def _live(model: str) -> Select[Any]:
     query = select(func.count(Choice.id)).join(Choice.pair)
     return query.where(Pair.model == model, Choice.undone_at.is_(None))
 
 
-def _clear(model: str) -> Select[tuple[int]]:
+def _clear(model: str) -> Select[Any]:
     query = _live(model).join(Prompt, Pair.prompt_id == Prompt.id)
     return query.where(Choice.choice.in_(_CLEAR), Prompt.split == "train")
 
 
-def _fresh(model: str) -> Select[tuple[int]]:
+def _fresh(model: str) -> Select[Any]:
     learnt = (
         exists()
         .where(RoundPair.choice_id == Choice.id, RoundPair.round_id == Round.id)
@@ -99,7 +100,7 @@ def _fresh(model: str) -> Select[tuple[int]]:
     return _clear(model).where(~learnt)
 
 
-def _prompts() -> Select[tuple[int]]:
+def _prompts() -> Select[Any]:
     return select(func.count()).select_from(Prompt).where(Prompt.split != "held_out")
 
 

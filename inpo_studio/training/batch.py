@@ -14,7 +14,7 @@ from inpo_studio.inpo.objectives import OBJECTIVES, error, margin
 from inpo_studio.inpo.schedule import Schedule, add_noise, implied_noise
 from inpo_studio.training.cache import CachedInversion
 from inpo_studio.training.dataset import Pairs, TrainingData
-from inpo_studio.training.noising import Draws, draw, pair_noise
+from inpo_studio.training.noising import Draws, draw, pair_noise, usable_levels
 from inpo_studio.training.policy import Policy
 
 # Validation looks at every pair at this many levels spread over the grid, always with the same
@@ -156,8 +156,8 @@ class Batches:
 
     def _validation_level(self, index: int) -> Iterator[MicroBatch]:
         pairs = self.data.validation
-        levels = len(self.grid)
-        level = min(levels - 1, (2 * index + 1) * levels // (2 * VALIDATION_LEVELS))
+        usable = usable_levels(self.config, self.grid)
+        level = usable[(2 * index + 1) * len(usable) // (2 * VALIDATION_LEVELS)]
         generator = torch.Generator().manual_seed(index)
         fresh = torch.randn((len(pairs), *self.data.x_0.shape[1:]), generator=generator)
         for rows in torch.arange(len(pairs)).split(self.config.micro_batch_pairs):

@@ -41,8 +41,10 @@ def draw(
     generator = torch.Generator().manual_seed(derive_seed(config.seed, "step", step))
     n = config.batch_pairs
     timesteps = torch.tensor(grid)
-    level = torch.randint(len(grid), (n,), generator=generator)
-    anywhere = torch.randint(num_train_timesteps, (n,), generator=generator)
+    usable = torch.tensor(usable_levels(config, grid))
+    level = usable[torch.randint(len(usable), (n,), generator=generator)]
+    above = min(config.highest_timestep, num_train_timesteps - 1) + 1
+    anywhere = torch.randint(config.lowest_timestep, above, (n,), generator=generator)
     return Draws(
         pairs=torch.tensor(
             [_visit(config.seed, step * n + position, num_pairs) for position in range(n)]
@@ -53,6 +55,21 @@ def draw(
         fresh=torch.randn((n, *shape), generator=generator),
         dropped=torch.rand(n, generator=generator) < config.prompt_dropout,
     )
+
+
+def usable_levels(config: RoundConfig, grid: Sequence[int]) -> list[int]:
+    """Indices of the levels of ``grid`` that lie within the configured timesteps.
+
+    Raises ``ValueError`` where there is none.
+    """
+    low, high = config.lowest_timestep, config.highest_timestep
+    found = [index for index, timestep in enumerate(grid) if low <= timestep <= high]
+    if not found:
+        raise ValueError(
+            f"No level of the inversion grid lies between timesteps {low} and {high}: "
+            "use more levels or a wider range."
+        )
+    return found
 
 
 def pair_noise(

@@ -1,4 +1,4 @@
-"""The page: its tabs and its looks. User text reaches it through form fields and text nodes only."""
+"""The page: its tabs and its looks. User text is put into form fields and text nodes only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _SANS = ["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "Consolas", "monospace"]
 
 CSS = """
-.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 1180px !important;
+  margin: 0 auto !important; }
 #masthead { padding: 6px 0 2px; }
 #masthead h1 { font-size: 20px; font-weight: 650; letter-spacing: -0.02em; margin: 0; }
 #label-tab, #prompts-tab, #workspace-tab { padding-left: 0; padding-right: 0; }

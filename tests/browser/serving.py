@@ -81,10 +81,11 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        log = (self.workspace.parent / "server.log").open("ab")
-        with log:
+        path = self.workspace.parent / "server.log"
+        command = [sys.executable, "-m", "tests.browser.serving"]
+        with path.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "tests.browser.serving", str(self.workspace), str(self.port)],
+                [*command, str(self.workspace), str(self.port)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -96,7 +97,7 @@ class Server:
                     assert answer.status == 200
                     return
             except OSError:
-                assert self._child.poll() is None, (self.workspace.parent / "server.log").read_text()
+                assert self._child.poll() is None, path.read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
 

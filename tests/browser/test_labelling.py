@@ -18,13 +18,11 @@ pytestmark = pytest.mark.browser
 
 PROMPTS = ["a red barn by a lake", "a lighthouse in a storm", "a field of tulips at noon"]
 # 40 pairs end up labelled; "undo" takes the one before back, and it is labelled again.
-PRESSES = (
-    ["left", "right", "tie", "undo", "left", "both_bad", "skip", "right", "undo", "undo", "right"]
-    + ["right", "left", "left", "tie", "skip", "undo", "undo", "undo", "tie", "left", "right"]
-    + ["right", "left", "both_bad", "left", "right", "undo", "right", "left", "skip", "tie"]
-    + ["left", "right", "left", "right", "both_bad", "tie", "left", "right", "right", "left"]
-    + ["left", "left", "right", "tie", "right", "left", "skip", "left", "right", "right"]
-)
+_PRESSES = """
+left right tie undo left both_bad skip right undo undo right right left left tie skip undo undo undo
+tie left right right left both_bad left right undo right left skip tie left right left right
+both_bad tie left right right left left left right tie right left skip left right right
+"""
 
 
 class Expected:
@@ -59,7 +57,7 @@ def test_forty_pairs_by_keyboard(
     server = serve(PROMPTS, 60)
     page = open_page(server.url)
     expected = Expected()
-    for what in PRESSES:
+    for what in _PRESSES.split():
         expected.press(page, what)
     while len(expected.live) < 40:
         expected.press(page, "left")
@@ -191,7 +189,7 @@ def test_two_pages_never_get_the_same_pair(
 HOSTILE = [
     "${alert(1)}",
     "{{x}} {{#each value}}{{this}}{{/each}}",
-    "<img src=x onerror=\"window.hurt=1\"><script>window.hurt=1</script>",
+    '<img src=x onerror="window.hurt=1"><script>window.hurt=1</script>',
     "\"quotes' and `ticks` & &lt;entities&gt; \\u0041",
     "قطة تجلس تحت شجرة",
     "a cat 🐈‍⬛ under a 🌧️",

@@ -82,4 +82,3 @@ def test_what_fails_is_said_and_not_repeated(studio: Studio) -> None:
             executor.stop()
     assert len(tried) == 2
     assert "weights are missing" in standing(studio).problem
-

@@ -65,7 +65,7 @@ def test_overlap_asks_everybody(studio: Studio) -> None:
     add_pairs(studio, 1)
     alone, both = Labelling(studio), Labelling(studio, overlap=True)
     (shown,) = alone.serve("me", "one", [], 1).pairs
-    alone.commit("me", "one", click(shown))
+    alone.commit("me", click(shown))
     assert alone.serve("you", "two", [], 1).pairs == []
     assert ids(both.serve("you", "two", [], 1).pairs) == [shown.pair_id]
 
@@ -102,12 +102,12 @@ def test_a_click_counts_once(studio: Studio) -> None:
     labelling = Labelling(studio)
     shown = labelling.serve("me", "one", [], 1).pairs[0]
     pressed = click(shown)
-    labelling.commit("me", "one", pressed)
-    labelling.commit("me", "one", pressed)
+    labelling.commit("me", pressed)
+    labelling.commit("me", pressed)
     with pytest.raises(AlreadyChosen):
-        labelling.commit("me", "two", click(shown, "right"))
+        labelling.commit("me", click(shown, "right"))
     with pytest.raises(InvalidInput):
-        labelling.commit("me", "one", Click("k", shown.pair_id, "left", "a", "b", None))
+        labelling.commit("me", Click("k", shown.pair_id, "left", "a", "b", None))
     with studio.database.read() as session:
         assert [row.key for row in live_choices(session)] == [pressed.key]
 
@@ -118,7 +118,7 @@ def test_undo_goes_back_without_limit_and_only_ones_own(studio: Studio) -> None:
     pressed = [click(one) for one in labelling.serve("me", "one", [], 20).pairs]
     pressed += [click(one) for one in labelling.serve("me", "two", [], 10).pairs]
     for one in pressed:
-        labelling.commit("me", "one", one)
+        labelling.commit("me", one)
     assert labelling.history("you", None, 20) == []
     latest = labelling.history("me", None, 20)
     earlier = labelling.history("me", latest[-1].position, 20)
@@ -140,7 +140,7 @@ def test_undoing_what_a_round_froze_says_so(studio: Studio) -> None:
     labelling = Labelling(studio)
     pressed = [click(one) for one in labelling.serve("me", "one", [], 4).pairs]
     for one in pressed:
-        labelling.commit("me", "one", one)
+        labelling.commit("me", one)
     with studio.database.write() as session:
         made = create_round(session, model=studio.settings.model, config={}, seed=0)
         frozen = len(freeze_choices(session, made))
@@ -165,7 +165,7 @@ def test_standing_counts_what_rounds_learn_from(studio: Studio) -> None:
     labelling = Labelling(studio)
     answers = ["left", "right", "tie", "both_bad", "skip"]
     for shown, answer in zip(labelling.serve("me", "one", [], 5).pairs, answers, strict=True):
-        labelling.commit("me", "one", click(shown, answer))
+        labelling.commit("me", click(shown, answer))
     found = standing(studio)
     assert (found.choices, found.clear, found.fresh, found.ready) == (5, 3, 3, 1)
     assert not found.round_runs

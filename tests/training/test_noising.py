@@ -49,6 +49,24 @@ def test_inverted_noise_stays_on_the_grid_and_forward_noise_goes_anywhere() -> N
     assert len(set(forward.tolist())) > 50
 
 
+@pytest.mark.parametrize("noise", ["inverted", "forward"])
+def test_steps_stay_within_the_configured_timesteps(noise: str) -> None:
+    config = RoundConfig.model_validate(
+        {"noise": noise, "lowest_timestep": 100, "highest_timestep": 201}
+    )
+    drawn = torch.cat([_draw(config, step).timestep for step in range(20)])
+    assert int(drawn.min()) >= 100
+    assert int(drawn.max()) <= 201
+
+
+def test_an_empty_range_of_timesteps_is_refused() -> None:
+    config = RoundConfig(lowest_timestep=102, highest_timestep=199)
+    with pytest.raises(ValueError, match="more levels or a wider range"):
+        _draw(config, 0)
+    with pytest.raises(ValueError, match="must not exceed"):
+        RoundConfig(lowest_timestep=3, highest_timestep=2)
+
+
 @pytest.mark.parametrize(
     ("config", "same"),
     [

@@ -8,43 +8,64 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
 
-from inpo_studio.studio import Studio
+from inpo_studio.settings import Settings
+from inpo_studio.studio import Studio, open_studio
 from inpo_studio.studio.labelling import Labelling
 from inpo_studio.ui.pair_picker import server_functions
-from inpo_studio.ui.server import build_server_app
-from storage.choices import live_choices
+from storage.choices import live_choices, undo_choice
+from storage.pairs import list_pairs, retire_pairs
 from storage.schema import Choice
+from tests.browser.serving import Server
 from tests.studio.workspace import add_pairs
-
-HOST = "http://127.0.0.1:7860"
 
 
 class Page:
-    """Calls the server functions as the browser does."""
+    """Calls the server functions as a page of its own does."""
 
-    def __init__(self, client: TestClient) -> None:
+    def __init__(self, client: httpx.Client) -> None:
         self.client = client
+        self.name = uuid4().hex
         parts = client.get("/config").json()["components"]
         self.id = next(one["id"] for one in parts if one["props"].get("elem_id") == "pair-picker")
 
-    def __call__(self, name: str, headers: dict[str, str] | None = None, **data: Any) -> Any:
+    def __call__(self, function: str, headers: dict[str, str] | None = None, **data: Any) -> Any:
         body = {
-            "data": {"page": "one", "studio": "", **data},
+            "data": {"page": self.name, "studio": "", **data},
             "component_id": self.id,
-            "fn_name": name,
+            "fn_name": function,
             "session_hash": uuid4().hex[:10],
         }
         return self.client.post("/gradio_api/component_server/", json=body, headers=headers or {})
 
 
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    opened = open_studio(Settings(workspace=tmp_path_factory.mktemp("served") / "workspace"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def client(studio: Studio) -> Iterator[httpx.Client]:
+    server = Server(studio.settings.workspace)
+    server.start()
+    with httpx.Client(base_url=server.url, timeout=30) as opened:
+        yield opened
+    server.kill()
+
+
 @pytest.fixture
-def page(studio: Studio) -> Iterator[Page]:
+def page(studio: Studio, client: httpx.Client) -> Page:
+    """A page with four open pairs to itself, and no choice of anybody's."""
+    with studio.database.write() as session:
+        for choice in live_choices(session):
+            undo_choice(session, choice.id)
+        retire_pairs(session, [pair.id for pair in list_pairs(session)])
     add_pairs(studio, 4)
-    with TestClient(build_server_app(studio), base_url=HOST) as client:
-        yield Page(client)
+    return Page(client)
 
 
 def pressed(shown: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -65,6 +86,7 @@ def stored(studio: Studio) -> list[Choice]:
 
 
 def test_a_choice_and_its_undo(page: Page, studio: Studio) -> None:
+    assert page("past_choices", before=None).json()["past"] == []
     found = page("next_pairs", holding=[], want=2, standing=True).json()
     assert found["standing"]["ready"] == 4
     click = pressed(found["pairs"][0])

@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
 from inpo_studio.studio.labelling import Click, Labelling
 from inpo_studio.studio.standing import standing
 from inpo_studio.ui.doors import user_of
-from inpo_studio.ui.pair_picker.messages import Pressed, Regretted, Remembered, Wanted
+from inpo_studio.ui.pair_picker.messages import (
+    AnyMessage,
+    Pressed,
+    Regretted,
+    Remembered,
+    Wanted,
+)
 from storage.errors import DatabaseBusy, DiskFull, StorageError
 
 _HERE = Path(__file__).resolve().parent
@@ -28,7 +34,7 @@ _PAST = 20
 _ELSEWHERE = "This page belongs to another workspace; reload it."
 
 Answer = dict[str, Any]
-Message = TypeVar("Message", bound=BaseModel)
+Message = TypeVar("Message", bound=AnyMessage)
 
 
 def pair_picker(studio: Studio) -> gr.HTML:
@@ -51,19 +57,6 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
     """
     name = studio_name(studio)
 
-    def answer(kind: type[Message], data: Any, work: Callable[[Message], Answer]) -> Answer:
-        try:
-            message = kind.model_validate(data)
-            if getattr(message, "studio", "") not in ("", name):
-                return {"retry": _ELSEWHERE}
-            return work(message)
-        except ValidationError:
-            return {"refused": "The page sent something that cannot be read; reload it."}
-        except (DatabaseBusy, DiskFull) as error:
-            return {"retry": str(error)}
-        except (StorageError, StudioError) as error:
-            return {"refused": str(error)}
-
     def next_pairs(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
 
@@ -74,17 +67,17 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
                 found["standing"] = asdict(standing(studio))
             return found
 
-        return answer(Wanted, data, work)
+        return _answer(name, Wanted, data, work)
 
     def commit_choice(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
 
         def work(message: Pressed) -> Answer:
             click = Click(**message.model_dump(exclude={"page", "studio"}))
-            labelling.commit(user, message.page, click)
+            labelling.commit(user, click)
             return {"saved": message.key}
 
-        return answer(Pressed, data, work)
+        return _answer(name, Pressed, data, work)
 
     def take_back(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
@@ -92,7 +85,7 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
         def work(message: Regretted) -> Answer:
             return asdict(labelling.undo(user, message.page, message.key))
 
-        return answer(Regretted, data, work)
+        return _answer(name, Regretted, data, work)
 
     def past_choices(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
@@ -100,9 +93,22 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
         def work(message: Remembered) -> Answer:
             return {"past": [asdict(p) for p in labelling.history(user, message.before, _PAST)]}
 
-        return answer(Remembered, data, work)
+        return _answer(name, Remembered, data, work)
 
     return [next_pairs, commit_choice, take_back, past_choices]
+
+
+def _answer(name: str, kind: type[Message], data: Any, work: Callable[[Message], Answer]) -> Answer:
+    """Check a message and do its work; what goes wrong becomes one sentence."""
+    try:
+        message = kind.model_validate(data)
+        return work(message) if message.studio in ("", name) else {"retry": _ELSEWHERE}
+    except ValidationError:
+        return {"refused": "The page sent something that cannot be read; reload it."}
+    except (DatabaseBusy, DiskFull) as error:
+        return {"retry": str(error)}
+    except (StorageError, StudioError) as error:
+        return {"refused": str(error)}
 
 
 def studio_name(studio: Studio) -> str:

@@ -12,7 +12,9 @@ Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class _Message(BaseModel):
+class AnyMessage(BaseModel):
+    """What every message says."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     page: Id
@@ -21,7 +23,7 @@ class _Message(BaseModel):
     """The workspace the page was opened on; empty before the first answer."""
 
 
-class Wanted(_Message):
+class Wanted(AnyMessage):
     """Pairs to show next, beside those the page holds."""
 
     holding: list[Id] = Field(default_factory=list, max_length=500)
@@ -30,7 +32,7 @@ class Wanted(_Message):
     """Whether to say how far the labelling is, too."""
 
 
-class Pressed(_Message):
+class Pressed(AnyMessage):
     """A choice as it was shown."""
 
     key: Key
@@ -41,13 +43,13 @@ class Pressed(_Message):
     milliseconds: int | None = Field(None, ge=0, lt=2**31)
 
 
-class Regretted(_Message):
+class Regretted(AnyMessage):
     """A choice to undo, by the key it was sent with."""
 
     key: Key
 
 
-class Remembered(_Message):
+class Remembered(AnyMessage):
     """Earlier choices, from a position backwards."""
 
     before: int | None = Field(None, ge=0, lt=2**31)
