@@ -17,9 +17,11 @@ CSS = """
   margin: 0 auto !important; }
 #masthead { padding: 6px 0 2px; }
 #masthead h1 { font-size: 20px; font-weight: 650; letter-spacing: -0.02em; margin: 0; }
-#label-tab, #prompts-tab, #workspace-tab { padding-left: 0; padding-right: 0; }
+#label-tab, #prompts-tab, #workspace-tab {
+  padding-left: 0 !important; padding-right: 0 !important;
+}
 @media (max-width: 640px) {
-  .gradio-container, .gradio-container > .main { padding: 6px 10px !important; }
+  .gradio-container main { padding: 6px 10px !important; }
 }
 """
 

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
+from storage.engines import open_database
 from storage.images import add_image
 from storage.pairs import add_pair
 from storage.prompts import add_prompts
@@ -79,13 +82,13 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}/"
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, journal_mode: str = "auto") -> None:
         """Start it and wait until it answers."""
         path = self.workspace.parent / "server.log"
         command = [sys.executable, "-m", "tests.browser.serving"]
         with path.open("ab") as log:
             self._child = subprocess.Popen(
-                [*command, str(self.workspace), str(self.port)],
+                [*command, str(self.workspace), str(self.port), journal_mode],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -109,15 +112,16 @@ class Server:
             self._child = None
 
 
-def main(workspace: str, port: str) -> None:
+def main(workspace: str, port: str, journal_mode: Any = "auto") -> None:
     """Serve the pages of a workspace; the port stays the same over restarts."""
     from inpo_studio.ui.address import listen
     from inpo_studio.ui.server import run
 
     settings = Settings(workspace=Path(workspace), port=int(port), open_browser=False)
     studio = open_studio(settings)
+    database = open_database(settings.database_url, journal_mode=journal_mode)
     with listen(settings.host, settings.port) as listener:
-        run(studio, listener, lambda url: None)
+        run(replace(studio, database=database), listener, lambda url: None)
 
 
 if __name__ == "__main__":

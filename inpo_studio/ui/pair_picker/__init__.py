@@ -29,7 +29,7 @@ from inpo_studio.ui.pair_picker.messages import (
 from storage.errors import DatabaseBusy, DiskFull, StorageError
 
 _HERE = Path(__file__).resolve().parent
-_SCRIPTS = ("outbox.js", "pictures.js", "words.js", "picker.js")
+_SCRIPTS = ("outbox.js", "pictures.js", "words.js", "keys.js", "picker.js")
 _PAST = 20
 _ELSEWHERE = "This page belongs to another workspace; reload it."
 

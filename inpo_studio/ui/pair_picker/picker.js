@@ -1,13 +1,8 @@
 // The pair picker: what is on screen, the keys, and the pairs that come next.
-const AHEAD = 5;
+const AHEAD = 5; // pairs that wait behind the one on screen, at least
+const AT_ONCE = 3;
 const POLL_MS = 4000;
 const POLL_EMPTY_MS = 1000;
-const KEYS = {
-  ArrowLeft: "left", ArrowRight: "right", ArrowUp: "tie", ArrowDown: "both_bad",
-  " ": "skip", Backspace: "undo", f: "flip", F: "flip", z: "zoom", Z: "zoom",
-};
-const CONTROLS = "input, textarea, select, button, a[href], summary, [contenteditable], [tabindex], "
-  + "[role=button], [role=tab], [role=textbox], [role=slider], [role=menuitem], audio, video";
 
 const root = element.querySelector(".picker");
 const part = (name) => root.querySelector('[data-is="' + name + '"]');
@@ -103,7 +98,7 @@ function choose(choice) {
     left_image_id: pair.left, right_image_id: pair.right, milliseconds } });
   paint();
   tell("");
-  refill();
+  if (queue.length <= 2) refill(); // otherwise once this choice is safe
 }
 
 function pairOf(item) {
@@ -136,6 +131,7 @@ const actions = { undo, flip, zoom: () => queue[0] && root.classList.toggle("zoo
 const act = (name) => (actions[name] ? actions[name]() : choose(name));
 
 function answered(message, answer) {
+  if (!outbox.waiting) refill();
   if (answer.refused) {
     past = past.filter((item) => item.key !== message.data.key);
     tell(answer.refused);
@@ -147,7 +143,7 @@ function answered(message, answer) {
 }
 
 async function refill(withStanding = false) {
-  const want = Math.max(0, AHEAD + 1 - queue.length);
+  const want = queue.length <= AHEAD ? AHEAD + 1 + AT_ONCE - queue.length : 0;
   if (asking || (!want && !withStanding)) return;
   asking = true;
   const pending = outbox ? outbox.pairs() : [];
@@ -199,11 +195,8 @@ async function remember() {
 }
 
 function onKey(event) {
-  const name = KEYS[event.key];
-  if (!name || event.defaultPrevented || event.repeat || event.isComposing) return;
-  if (event.ctrlKey || event.metaKey || event.altKey || !visible()) return;
-  const focused = document.activeElement;
-  if (focused && focused !== root && focused.matches(CONTROLS)) return;
+  const name = visible() ? keyAction(event, root) : null;
+  if (!name) return;
   event.preventDefault();
   act(name);
 }

@@ -9,7 +9,9 @@ const some = (count, one, many) => count + " " + (count === 1 ? one : many);
 
 function countText(standing) {
   const fresh = standing.rounds.length ? " new" : "";
-  const left = " · " + some(standing.ready, "pair ready", "pairs ready");
+  const left = " · " + (standing.round_runs
+    ? some(standing.ready, "pair", "pairs") + " left until the round has ended"
+    : some(standing.ready, "pair ready", "pairs ready"));
   if (standing.fresh >= standing.goal) {
     return standing.fresh + fresh + " clear choices: enough for a useful round" + left;
   }
