@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Objective = Literal["inpo", "diffusion_dpo", "ipo"]
 NoiseSource = Literal["inverted", "forward"]
 NoiseSetting = Literal["auto", "inverted", "forward"]
-NoiseSharing = Literal["shared", "own"]
+NoiseSharing = Literal["midpoint", "shared", "own"]
 
 
 class _Config(BaseModel):
@@ -41,7 +41,7 @@ class RoundConfig(_Config):
     """How one alignment round trains its adapter."""
 
     objective: Objective = "inpo"
-    steps: int = Field(60, ge=1)
+    steps: int = Field(80, ge=1)
     """Optimiser steps."""
     beta: float = Field(2000.0, gt=0)
     """Preference strength: the factor on the margin of mean squared noise errors."""
@@ -56,15 +56,17 @@ class RoundConfig(_Config):
     """Pairs per forward pass; smaller uses less memory and gives the same result."""
     levels: int = Field(10, ge=1, le=1000)
     """Levels on the inversion grid."""
-    lowest_timestep: int = Field(0, ge=0)
+    lowest_timestep: int = Field(300, ge=0)
     """Steps train at timesteps from here; low ones are about grain, high ones about layout."""
     highest_timestep: int = Field(999, ge=0)
     """Steps train at timesteps up to here, itself included."""
     noise: NoiseSetting = "auto"
     """Where x_t comes from: DDIM inversion by the reference, or forward noise; `auto` is what
     the objective was published with."""
-    noise_sharing: NoiseSharing = "shared"
-    """Whether winner and loser share one inverted noise or keep their own."""
+    noise_sharing: NoiseSharing = "midpoint"
+    """`own`: each picture keeps its inverted noise. `shared`: both take one symmetric mixture.
+    `midpoint`: that mixture on the point between them, so that they share x_t itself. Pictures
+    with forward noise always share the noise."""
     noise_mixing: float = Field(0.5, ge=0.0, le=1.0)
     """Share kappa of fresh noise mixed into the inverted one; 0 is inversion alone."""
     prompt_dropout: float = Field(0.0, ge=0.0, le=1.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inpo_studio.inpo.schedule import Schedule, ddim_step
+from inpo_studio.inpo.schedule import Schedule, add_noise, ddim_step, implied_noise
 
 Denoise = Callable[[Tensor, int], Tensor]
 """denoise(x_t (n, c, h, w), timestep) -> predicted noise epsilon (n, c, h, w)."""
@@ -107,6 +107,24 @@ def share_noise(tau_first: Tensor, tau_second: Tensor) -> Tensor:
     power = (tau_first.square() + tau_second.square()).sum(dims, keepdim=True)
     rho = 2 * (tau_first * tau_second).sum(dims, keepdim=True) / power.clamp_min(1e-12)
     return (tau_first + tau_second) / (2 + 2 * rho).clamp_min(1e-6).sqrt()
+
+
+def midpoint_noise(
+    x_0_first: Tensor, x_0_second: Tensor, tau: Tensor, alpha_bar_t: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Both images' noise where they share one x_t: their midpoint, noised with tau.
+
+    x_t = sqrt(alpha_bar_t) (x_0^a + x_0^b) / 2 + sqrt(1 - alpha_bar_t) tau is one latent with an
+    implied noise towards either image, and `add_noise` of either image with its noise is x_t
+    again. The difference of the two errors is then linear in the prediction: whatever the
+    reference gets wrong at x_t cancels in the pair. Latents (pairs, c, h, w), alpha_bar_t float64
+    (pairs,). Symmetric: exchanging the images exchanges the results.
+    """
+    x_t = add_noise(0.5 * (x_0_first + x_0_second), tau, alpha_bar_t)
+    return (
+        implied_noise(x_t, x_0_first, alpha_bar_t),
+        implied_noise(x_t, x_0_second, alpha_bar_t),
+    )
 
 
 def mix_noise(tau: Tensor, fresh: Tensor, kappa: float | Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class JobContext:
     engine: Engine
     pipelines: Pipelines
     stopping: threading.Event
+    keeps_ready: bool = False
+    """Whether this worker makes pairs without being asked."""
     _looked_at: float = field(default=0.0, repr=False)
 
     def checkpoint(self) -> None:

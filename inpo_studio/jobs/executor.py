@@ -162,6 +162,7 @@ class Executor:
             engine=self._engine,
             pipelines=self._pipelines,
             stopping=self._stopping,
+            keeps_ready=self._keeps_ready,
         )
         context.checkpoint()
         known = self._kinds.get(kind)

@@ -6,6 +6,7 @@ after a crash makes what is missing and nothing twice.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from inpo_studio.jobs.pictures import Painter, adapter_folder, keep, read_prompt
 from inpo_studio.seeds import derive_seed
 from storage.images import add_image
 from storage.pairs import add_pair
-from storage.schema import Pair, Prompt
+from storage.schema import Pair, Prompt, new_id
 
 SEED_BITS = 32
 """Seeds of pictures fit into 32 bits: other tools and browsers take no longer ones."""
@@ -75,6 +76,21 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
             done += len(missing[start : start + together])
             context.progress(done, asked.count)
     return {"pair_ids": [item.pair_id for item in items]}
+
+
+def make_pair(
+    context: JobContext, prompt_id: str, adapter_id: str | None, generation: GenerationConfig
+) -> str:
+    """Make one pair by itself, of the studio's model and seeds of chance; returns its id."""
+    folder = None
+    with context.database.read() as session:
+        (prompt,) = read_prompts(session, [prompt_id])
+        if adapter_id is not None:
+            folder = adapter_folder(context, session, adapter_id)
+    item = _Item(new_id(), prompt, pair_seeds(secrets.randbits(SEED_BITS), 0))
+    pipeline = context.pipelines.get(context.settings.model)
+    _make(Painter(context, pipeline, generation, adapter_id, folder), [item])
+    return item.pair_id
 
 
 def pair_seeds(seed: int, index: int) -> tuple[int, int]:

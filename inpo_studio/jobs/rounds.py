@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs import comparisons, trainer
+from inpo_studio.jobs.beside import Beside
 from inpo_studio.jobs.context import JobCancelled, JobContext, JobFailed
 from storage.errors import NothingToTrain, StaleAttempt, StorageError
 from storage.prompts import list_prompts
@@ -98,13 +99,14 @@ def _freeze(this: _Run) -> str:
 def _train(this: _Run) -> str:
     """Train until the round rests or has its adapter ("trained")."""
     this.context.pipelines.release()
+    beside = Beside(this.context)
     furthest = _read(this).step
     for deaths in range(RESTARTS + 1):
         resting = _begin_attempt(this)
         if resting is not None:
             return resting
         settings = this.context.settings
-        end = trainer.train(settings, this.round_id, this.attempt, lambda: _watch(this))
+        end = trainer.train(settings, this.round_id, this.attempt, lambda: _watch(this, beside))
         if end.ending != "died":
             return _settle(this, end)
         log.warning("round %s: %s", this.round_id, end.sentence)
@@ -131,14 +133,16 @@ def _begin_attempt(this: _Run) -> RoundState | None:
     return None
 
 
-def _watch(this: _Run) -> None:
-    """While the training runs: pass its step on, and look whether the job is to stop."""
+def _watch(this: _Run, beside: Beside) -> None:
+    """While the training runs: pass its step on, look whether the job is to stop, make pairs."""
     this.context.checkpoint()
     row = _read(this)
     now = time.monotonic()
     if row.stage != this.said_stage or now - this.said_at > PROGRESS_EVERY_S:
         this.said_stage, this.said_at = row.stage, now
         this.context.progress(row.step, row.total_steps, row.stage or "")
+    if row.stage == "train":
+        beside.make_one()
 
 
 def _settle(this: _Run, end: trainer.TrainerEnd) -> str:

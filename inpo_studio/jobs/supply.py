@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,12 +19,38 @@ from storage.pairs import count_ready
 from storage.schema import Pair, Prompt
 
 FIRST = 8
-"""Pairs of the first job in an empty workspace, so that labelling can begin at once."""
+"""Pairs of the first job in an empty workspace; they are made one by one, so that labelling can
+begin at once."""
 AT_ONCE = 24
 """Pairs of one job: between two of them other work gets its turn."""
 PROMPTS_AT_ONCE = 12
 
 log = logging.getLogger("inpo_studio.jobs.supply")
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Pairs that are missing, and what to make them of."""
+
+    missing: int
+    adapter_id: str | None
+    made: int
+    """Pairs the present policy has made so far."""
+    prompts: int
+    prompt_ids: list[str]
+    """The next prompts to draw: fewest pairs first, own ones before starters."""
+
+
+def find_lack(session: Session, settings: Settings) -> Lack | None:
+    """Say what is missing for `settings.keep_ready` unlabelled pairs; None if nothing can be."""
+    model = settings.model
+    adapter_id = policy_adapter(session, model)
+    missing = settings.keep_ready - count_ready(session, model, adapter_id)
+    if missing <= 0:
+        return None
+    made, prompts = _so_far(session, model, adapter_id)
+    chosen = [prompt_id for prompt_id, _ in prompts[:PROMPTS_AT_ONCE]]
+    return Lack(missing, adapter_id, made, len(prompts), chosen) if chosen else None
 
 
 class Supply:
@@ -44,33 +71,30 @@ class Supply:
         """
         if self._settings.keep_ready <= 0 or self._engine.unfinished("pairs"):
             return None
-        model = self._settings.model
         with self._database.read() as session:
-            adapter_id = policy_adapter(session, model)
-            missing = self._settings.keep_ready - count_ready(session, model, adapter_id)
-            if missing <= 0:
-                return None
-            made, prompts = _so_far(session, model, adapter_id)
-            chosen = [prompt_id for prompt_id, _ in prompts[:PROMPTS_AT_ONCE]]
-        if not chosen:
+            lack = find_lack(session, self._settings)
+        if lack is None:
             return None
-        job_id = self._unused("supply", model, adapter_id or "", made, len(prompts))
+        job_id = self._unused(
+            "supply", self._settings.model, lack.adapter_id or "", lack.made, lack.prompts
+        )
         if job_id is None:
             return None
-        count = min(AT_ONCE, missing) if made else min(FIRST, missing)
+        count = min(AT_ONCE if lack.made else FIRST, lack.missing)
+        generation = GenerationConfig() if lack.made else GenerationConfig(batch_size=2)
         self._engine.enqueue(
             "pairs",
             {
-                "prompt_ids": chosen[:count],
+                "prompt_ids": lack.prompt_ids[:count],
                 "count": count,
                 "seed": secrets.randbits(32),
-                "generation": GenerationConfig().model_dump(),
-                "model": model,
-                "adapter_id": adapter_id,
+                "generation": generation.model_dump(),
+                "model": self._settings.model,
+                "adapter_id": lack.adapter_id,
             },
             job_id=job_id,
         )
-        log.info("%d pairs are missing; %d are asked for", missing, count)
+        log.info("%d pairs are missing; %d are asked for", lack.missing, count)
         return job_id
 
     def _unused(self, *parts: object) -> str | None:

@@ -29,6 +29,7 @@ def _builders(weights: Path | None) -> dict[str, Callable[[Recipe, Path], None]]
     from .render_set import build_render_set
     from .tokenizer import build_tokenizer
     from .train_decoder import build_decoder
+    from .train_finish import build_finish
     from .train_scorer import build_scorer
     from .train_unet import build_unet
     from .train_vae import build_latents, build_vae
@@ -40,6 +41,7 @@ def _builders(weights: Path | None) -> dict[str, Callable[[Recipe, Path], None]]
         "latents": build_latents,
         "decoder": build_decoder,
         "unet": build_unet,
+        "finish": build_finish,
         "scorer": build_scorer,
         "package": lambda recipe, out: build_package(recipe, out, weights or WEIGHTS),
     }

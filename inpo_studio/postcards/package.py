@@ -60,13 +60,13 @@ def _check_pictures(path: Path, sheet: Path) -> None:
 
 
 def build_package(recipe: Recipe, out: Path, weights: Path = WEIGHTS) -> None:
-    """Publish `out`/pipeline and `out`/scorer at `weights`, and the README's sheet beside it.
+    """Publish `out`/finished and `out`/scorer at `weights`, and the README's sheet beside it.
 
     Raises ValueError when they are too large or paint nothing; `weights` is then left alone.
     """
 
     def fill(part: Path) -> None:
-        shutil.copytree(out / "pipeline", part / "pipeline")
+        shutil.copytree(out / "finished", part / "pipeline")
         shutil.copytree(out / "scorer", part / "scorer")
         sizes = check_sizes(part)
         tqdm.write("Package: " + ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in sizes.items()))

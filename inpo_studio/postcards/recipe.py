@@ -9,7 +9,17 @@ from pathlib import Path
 
 from .checkpointing import write_text
 
-STAGES = ("renders", "tokenizer", "vae", "latents", "decoder", "unet", "scorer", "package")
+STAGES = (
+    "renders",
+    "tokenizer",
+    "vae",
+    "latents",
+    "decoder",
+    "unet",
+    "finish",
+    "scorer",
+    "package",
+)
 IMAGE_SIZE = 128
 MAX_TOKENS = 32
 
@@ -50,6 +60,11 @@ class Recipe:
     unet_muon_lr: float = 3e-3
     unet_empty: float = 0.1
     unet_preview_every: int = 900
+
+    finish_steps: int = 800
+    finish_lr: float = 3e-4
+    finish_muon_lr: float = 1.2e-3
+    finish_offset: float = 0.4
 
     scorer_width: int = 96
     scorer_layers: int = 4

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -54,11 +55,23 @@ def _loss(
     token_ids: Tensor,
     alpha_bars: Tensor,
     rng: torch.Generator,
+    offset: float,
 ) -> Tensor:
-    """Weighted error of the predicted noise: latents (b, c, h, w), token_ids (b, tokens)."""
+    """Weighted error of the predicted noise: latents (b, c, h, w), token_ids (b, tokens).
+
+    With `offset` above 0 half the timesteps are 600 or more, and there the noise also shifts
+    whole channels, and their 4x4 blocks, by up to that many deviations.
+    """
     place = x_0.device
     timesteps = torch.randint(0, len(alpha_bars), (len(x_0),), generator=rng)
-    noise = torch.randn(x_0.shape, generator=rng).to(place)
+    noise = torch.randn(x_0.shape, generator=rng)
+    if offset > 0:
+        timesteps[::2] = torch.randint(600, len(alpha_bars), timesteps[::2].shape, generator=rng)
+        strength = offset * ((timesteps - 500) / 400).clamp(0, 1)[:, None, None, None]
+        noise = noise + strength * torch.randn(*x_0.shape[:2], 1, 1, generator=rng)
+        blocks = torch.randn(*x_0.shape[:2], 4, 4, generator=rng)
+        noise = noise + 0.6 * strength * interpolate(blocks, size=x_0.shape[2:])
+    noise = noise.to(place)
     alpha_bar = alpha_bars[timesteps].to(place)
     level = alpha_bar[:, None, None, None]
     x_t = level.sqrt() * x_0 + (1 - level).sqrt() * noise
@@ -87,7 +100,7 @@ def make_pipeline(
     )
 
 
-def _publish_averages(
+def publish_averages(
     out: Path,
     target: Path,
     state: TrainState,
@@ -110,6 +123,38 @@ def _publish_averages(
     write_sheet(pipeline, out / "sheets" / sheet_name, rows=rows)
 
 
+class Lesson:
+    """What both stages of the denoiser's training share: networks, pictures and one loss."""
+
+    def __init__(self, recipe: Recipe, out: Path) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.place = recipe, device()
+        self.tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
+        unet = make_unet(recipe).to(self.place)
+        text_encoder = make_text_encoder(recipe, self.tokenizer).to(self.place)
+        self.networks: dict[str, nn.Module] = {"unet": unet, "text_encoder": text_encoder}
+        _, self.scenes = load_render_set(out, "train")
+        self.latents = np.load(out / "latents.npy")
+        self.alpha_bars = make_scheduler().alphas_cumprod
+
+    def loss(self, purpose: str, step: int, offset: float = 0.0) -> Tensor:
+        """The loss of the batch that belongs to `purpose` and `step`."""
+        recipe = self.recipe
+        picked = batch_indices(recipe.seed, purpose, step, recipe.unet_batch, len(self.scenes))
+        texts = _captions(self.scenes, recipe, step, picked)
+        tokens = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        x_0 = torch.from_numpy(self.latents[picked]).float().to(self.place)
+        rng = torch_rng_for(recipe.seed, purpose, step)
+        unet, text_encoder = self.networks["unet"], self.networks["text_encoder"]
+        return _loss(unet, text_encoder, x_0, tokens.input_ids, self.alpha_bars, rng, offset)
+
+
+def start_state(lesson: Lesson) -> TrainState:
+    """Networks and optimisers of the main stage, before its first step."""
+    recipe = lesson.recipe
+    return TrainState(lesson.networks, recipe.unet_lr, decay=0.999, muon_lr=recipe.unet_muon_lr)
+
+
 def build_unet(recipe: Recipe, out: Path) -> None:
     """Train denoiser and text encoder and publish the pipeline at `out`/pipeline.
 
@@ -117,36 +162,23 @@ def build_unet(recipe: Recipe, out: Path) -> None:
     """
     if (out / "pipeline").exists():
         return
-    torch.manual_seed(recipe.seed)
-    place = device()
-    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
-    unet = make_unet(recipe).to(place)
-    text_encoder = make_text_encoder(recipe, tokenizer).to(place)
-    _, scenes = load_render_set(out, "train")
-    latents = np.load(out / "latents.npy")
-    alpha_bars = make_scheduler().alphas_cumprod
-    networks = {"unet": unet, "text_encoder": text_encoder}
-    state = TrainState(networks, recipe.unet_lr, decay=0.999, muon_lr=recipe.unet_muon_lr)
+    lesson = Lesson(recipe, out)
+    state = start_state(lesson)
     folder = out / "unet.checkpoint"
     steps, start = recipe.unet_steps, state.load(folder)
     smooth = 0.0
     for step in (bar := tqdm(range(start, steps), "unet", steps, initial=start, mininterval=5)):
-        picked = batch_indices(recipe.seed, "unet", step, recipe.unet_batch, len(scenes))
-        texts = _captions(scenes, recipe, step, picked)
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        x_0 = torch.from_numpy(latents[picked]).float().to(place)
-        rng = torch_rng_for(recipe.seed, "unet", step)
-        loss = _loss(unet, text_encoder, x_0, tokens.input_ids, alpha_bars, rng)
+        loss = lesson.loss("unet", step)
         loss.backward()
         state.update(step, steps, warm_up=100)
         if step % 20 == 0:
-            smooth = (
-                float(loss.detach()) if smooth == 0 else 0.95 * smooth + 0.05 * float(loss.detach())
-            )
+            now = float(loss.detach())
+            smooth = now if smooth == 0 else 0.95 * smooth + 0.05 * now
             bar.set_postfix(loss=f"{smooth:.4f}")
-        if (step + 1) % recipe.checkpoint_every == 0:
-            state.save(folder, step + 1)
-        if (step + 1) % recipe.unet_preview_every == 0 and step + 1 < steps:
-            name = f"step-{step + 1:06d}.png"
-            _publish_averages(out, out / "preview", state, tokenizer, name, rows=2)
-    _publish_averages(out, out / "pipeline", state, tokenizer, "final.png")
+        done = step + 1
+        if done % recipe.checkpoint_every == 0 or done == steps:
+            state.save(folder, done)
+        if done % recipe.unet_preview_every == 0 and done < steps:
+            name = f"step-{done:06d}.png"
+            publish_averages(out, out / "preview", state, lesson.tokenizer, name, rows=2)
+    publish_averages(out, out / "pipeline", state, lesson.tokenizer, "unet.png")

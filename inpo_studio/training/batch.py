@@ -184,7 +184,7 @@ class Batches:
                 reference = _both(tuple(i.noise_pred for i in self._inversions), *at)
         return MicroBatch(
             x_0=x_0,
-            noise=pair_noise(self.config, tau[0], tau[1], draws.fresh),
+            noise=pair_noise(self.config, x_0, tau, draws.fresh, self.schedule.at(draws.timestep)),
             reference=reference,
             timestep=draws.timestep,
             conditioning=self.prompts.take(prompt),

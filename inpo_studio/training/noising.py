@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
-from inpo_studio.inpo.inversion import mix_noise, share_noise
+from inpo_studio.inpo.inversion import midpoint_noise, mix_noise, share_noise
 from inpo_studio.seeds import derive_seed
 
 
@@ -73,23 +73,30 @@ def usable_levels(config: RoundConfig, grid: Sequence[int]) -> list[int]:
 
 
 def pair_noise(
-    config: RoundConfig, winner: Tensor, loser: Tensor, fresh: Tensor
+    config: RoundConfig,
+    x_0: tuple[Tensor, Tensor],
+    tau: tuple[Tensor, Tensor],
+    fresh: Tensor,
+    alpha_bar_t: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Noise of winners and losers, each ``(n, c, h, w)``, from their inverted noise and fresh one.
+    """Noise of winners and losers, each ``(n, c, h, w)``.
 
-    With ``noise_sharing="own"`` and ``noise_mixing=0`` these are the published latents;
-    forward noise is Diffusion-DPO's.
+    ``x_0`` and ``tau`` are the latents and the inverted noise of winners and losers, ``fresh``
+    fresh noise, ``alpha_bar_t`` float64 ``(n,)``. With ``noise_sharing="own"`` and
+    ``noise_mixing=0`` these are the published latents; forward noise is Diffusion-DPO's.
     """
     if config.noise_source == "forward":
         return fresh, fresh
+    if config.noise_sharing == "own":
+        return _mixed(config, tau[0], fresh), _mixed(config, tau[1], fresh)
+    shared = _mixed(config, share_noise(*tau), fresh)
     if config.noise_sharing == "shared":
-        winner = loser = share_noise(winner, loser)
-    if config.noise_mixing == 0:
-        return winner, loser
-    return (
-        mix_noise(winner, fresh, config.noise_mixing),
-        mix_noise(loser, fresh, config.noise_mixing),
-    )
+        return shared, shared
+    return midpoint_noise(*x_0, shared, alpha_bar_t)
+
+
+def _mixed(config: RoundConfig, tau: Tensor, fresh: Tensor) -> Tensor:
+    return mix_noise(tau, fresh, config.noise_mixing) if config.noise_mixing else tau
 
 
 def _visit(seed: int, visit: int, num_pairs: int) -> int:

@@ -20,10 +20,14 @@ CSS = """
 #label-tab, #prompts-tab, #workspace-tab {
   padding-left: 0 !important; padding-right: 0 !important;
 }
-@media (max-width: 640px) {
-  .gradio-container main { padding: 6px 10px !important; }
-}
+#pair-picker .html-container { padding: 8px 0 !important; }
 """
+HEAD = """
+<style>
+@media (max-width: 640px) { .gradio-container .main.app { padding: 6px 10px !important; } }
+</style>
+"""
+"""What surrounds the page's own part, which Gradio leaves out of reach of CSS."""
 
 
 def theme() -> gr.themes.Base:

@@ -15,7 +15,9 @@ from inpo_studio.ui.doors import user_of
 from storage.errors import StorageError
 
 MOST_PROMPTS = 2_000
-PAIRS_AT_ONCE = 24
+PAIRS_A_PROMPT = 4
+FEWEST_PAIRS, MOST_PAIRS = 8, 48
+"""Pairs that are made at once; the worker goes on with further prompts by itself."""
 _INTRODUCTION = """
 One prompt a line. Their pairs are made next and come before those of the starter prompts.
 One in ten new prompts is kept for checking rounds; a round does not learn from it.
@@ -62,5 +64,6 @@ def _ask(studio: Studio, lines: list[str]) -> str:
         raise StudioError("There is no prompt yet; write at least one line.")
     if len(lines) > MOST_PROMPTS:
         raise StudioError(f"{len(lines)} prompts are too many; give at most {MOST_PROMPTS}.")
-    asked = request_pairs(studio, lines, max(PAIRS_AT_ONCE, min(len(lines), 2 * PAIRS_AT_ONCE)))
+    count = min(max(FEWEST_PAIRS, PAIRS_A_PROMPT * len(lines)), MOST_PAIRS)
+    asked = request_pairs(studio, lines, count)
     return f"{asked.count} pairs of {asked.prompts} prompts are being made; find them under Label."

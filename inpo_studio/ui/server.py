@@ -15,7 +15,7 @@ from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
 from inpo_studio.studio.starters import add_starters
 from inpo_studio.supervisor import Supervisor
-from inpo_studio.ui.app import CSS, build_page, theme
+from inpo_studio.ui.app import CSS, HEAD, build_page, theme
 from inpo_studio.ui.doors import Doors
 from inpo_studio.ui.pictures import add_pictures
 
@@ -52,6 +52,7 @@ def build_server_app(studio: Studio) -> fastapi.FastAPI:
         ssr_mode=False,
         theme=theme(),
         css=CSS,
+        head=HEAD,
     )
     mounted.add_middleware(Doors)
     return mounted

@@ -10,11 +10,13 @@ from inpo_studio.inpo.inversion import (
     ddim_sigma,
     invert,
     level_grid,
+    midpoint_noise,
     mix_noise,
     share_noise,
 )
 from inpo_studio.inpo.schedule import (
     Schedule,
+    add_noise,
     ddim_step,
     implied_noise,
     noise_from_prediction,
@@ -156,3 +158,29 @@ def test_inversion_leads_to_noise_the_schedule_agrees_with(schedule: Schedule) -
     # x_0 counts as alpha_bar_0, not 1: the clean image it comes from is predicted_x_0.
     clean = (x_0 - (1 - schedule.final_alpha_bar) ** 0.5 * noise) / schedule.final_alpha_bar**0.5
     assert torch.allclose(implied_noise(found.x_t[1], clean, schedule.at(501)), noise, atol=1e-4)
+
+
+def test_at_the_midpoint_both_images_share_one_x_t() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second, tau = (torch.randn(3, 2, 4, 4, generator=generator) for _ in range(3))
+    alpha_bar = torch.tensor([0.9, 0.5, 0.02], dtype=torch.float64)
+    towards_first, towards_second = midpoint_noise(first, second, tau, alpha_bar)
+    x_t = add_noise(first, towards_first, alpha_bar)
+    torch.testing.assert_close(add_noise(second, towards_second, alpha_bar), x_t)
+    torch.testing.assert_close(0.5 * (towards_first + towards_second), tau)
+
+
+def test_at_the_midpoint_what_the_reference_gets_wrong_cancels() -> None:
+    generator = torch.Generator().manual_seed(1)
+    first, second, tau, wrong = (torch.randn(2, 2, 4, 4, generator=generator) for _ in range(4))
+    alpha_bar = torch.tensor([0.6, 0.2], dtype=torch.float64)
+    towards = midpoint_noise(first, second, tau, alpha_bar)
+
+    def gradient(prediction: torch.Tensor) -> torch.Tensor:
+        prediction = prediction.clone().requires_grad_()
+        errors = [(prediction - noise).square().flatten(1).mean(1) for noise in towards]
+        (errors[0] - errors[1]).sum().backward()
+        assert prediction.grad is not None
+        return prediction.grad
+
+    torch.testing.assert_close(gradient(tau), gradient(tau + wrong))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from inpo_studio.jobs.beside import Beside
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.jobs.executor import Executor
 from inpo_studio.jobs.pictures import Painter
@@ -82,3 +84,58 @@ def test_what_fails_is_said_and_not_repeated(studio: Studio) -> None:
             executor.stop()
     assert len(tried) == 2
     assert "weights are missing" in standing(studio).problem
+
+
+def test_pairs_go_on_beside_a_round_where_there_is_room(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Painter, "paint", fake_paint)
+    monkeypatch.setattr(Pipelines, "get", fake_pipeline)
+    label_prompts(studio, ["a red barn", "a lighthouse"])
+    settings = replace(studio.settings, keep_ready=2)
+    context = JobContext(
+        job_id="round",
+        kind="round",
+        settings=settings,
+        database=studio.database,
+        files=studio.files,
+        engine=studio.engine,
+        pipelines=Pipelines(settings),
+        stopping=threading.Event(),
+    )
+    assert Beside(context).make_one() is None  # a worker that was not asked to
+    keeper = Beside(replace(context, keeps_ready=True))
+    monkeypatch.setattr("inpo_studio.jobs.beside.free_bytes", lambda device: 0)
+    assert keeper.make_one() is None
+    monkeypatch.setattr("inpo_studio.jobs.beside.free_bytes", lambda device: 2**40)
+    monkeypatch.setattr("inpo_studio.jobs.beside.LOOK_EVERY_S", 0.0)
+    made = [keeper.make_one() for _ in range(3)]
+    assert made[2] is None
+    with studio.database.read() as session:
+        assert {pair.id for pair in list_pairs(session)} == set(made[:2])
+        assert len({pair.prompt_id for pair in list_pairs(session)}) == 2
+
+
+def test_a_failure_beside_a_round_is_not_the_rounds(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Pipelines, model: str) -> Any:
+        raise RuntimeError("no such model")
+
+    monkeypatch.setattr(Pipelines, "get", fail)
+    monkeypatch.setattr("inpo_studio.jobs.beside.free_bytes", lambda device: 2**40)
+    label_prompts(studio, ["a red barn"])
+    context = JobContext(
+        job_id="round",
+        kind="round",
+        settings=studio.settings,
+        database=studio.database,
+        files=studio.files,
+        engine=studio.engine,
+        pipelines=Pipelines(studio.settings),
+        stopping=threading.Event(),
+        keeps_ready=True,
+    )
+    keeper = Beside(context)
+    assert keeper.make_one() is None
+    assert keeper.make_one() is None

@@ -32,6 +32,7 @@ TOY = Recipe(
     unet_steps=4,
     unet_batch=4,
     unet_preview_every=100,
+    finish_steps=4,
     scorer_width=32,
     scorer_layers=1,
     scorer_steps=4,
@@ -193,17 +194,24 @@ class _KilledError(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["vae", "decoder", "unet", "scorer"])
+@pytest.mark.parametrize("stage", ["vae", "decoder", "unet", "finish", "scorer"])
 def test_a_stopped_stage_goes_on_to_the_same_bytes(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inpo_studio.postcards import train_decoder, train_scorer, train_unet, train_vae
+    from inpo_studio.postcards import (
+        train_decoder,
+        train_finish,
+        train_scorer,
+        train_unet,
+        train_vae,
+    )
     from inpo_studio.postcards.tokenizer import build_tokenizer
 
     build = {
         "vae": train_vae.build_vae,
         "decoder": train_decoder.build_decoder,
         "unet": train_unet.build_unet,
+        "finish": train_finish.build_finish,
         "scorer": train_scorer.build_scorer,
     }[stage]
     monkeypatch.setattr(train_unet, "write_sheet", lambda *_, **__: None)
@@ -218,17 +226,19 @@ def test_a_stopped_stage_goes_on_to_the_same_bytes(
         out = tmp_path / name
         _render_toy_set(out)
         build_tokenizer(TOY, out)
-        if stage in ("decoder", "unet"):
+        if stage in ("decoder", "unet", "finish"):
             train_vae.build_vae(TOY, out)
-        if stage == "unet":
+        if stage in ("unet", "finish"):
             train_vae.build_latents(TOY, out)
+        if stage == "finish":
+            train_unet.build_unet(TOY, out)
         if name == "stopped":
             with monkeypatch.context() as patch:
                 patch.setattr(checkpointing.TrainState, "save", save_and_die)
                 with pytest.raises(_KilledError):
                     build(TOY, out)
         build(TOY, out)
-        target = out / {"unet": "pipeline"}.get(stage, stage)
+        target = out / {"unet": "pipeline", "finish": "finished"}.get(stage, stage)
         results.append(
             {p.relative_to(target): p.read_bytes() for p in target.rglob("*.safetensors")}
         )

@@ -31,6 +31,7 @@ def small_config(**changes: Any) -> RoundConfig:
         "batch_pairs": 4,
         "micro_batch_pairs": 4,
         "levels": 4,
+        "lowest_timestep": 0,
         "warmup_steps": 2,
         "validate_every": 2,
         "checkpoint_every": 2,

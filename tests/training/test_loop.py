@@ -103,6 +103,7 @@ def test_the_cached_reference_is_the_reference(new_trainer: NewTrainer) -> None:
         {"noise_sharing": "own", "noise_mixing": 0.0},
         {"noise_sharing": "own", "noise_mixing": 0.5},
         {"noise_sharing": "shared", "noise_mixing": 0.5},
+        {"noise_sharing": "midpoint", "noise_mixing": 0.5},
         {"prompt_dropout": 0.5},
         {"objective": "ipo"},
         {"objective": "diffusion_dpo", "noise": "forward"},

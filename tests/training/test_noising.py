@@ -8,7 +8,7 @@ import torch
 from inpo_studio.configs import RoundConfig
 from inpo_studio.training.noising import draw, pair_noise
 
-GRID = (1, 101, 201)
+GRID = (301, 401, 501)
 SHAPE = (2, 4, 4)
 
 
@@ -27,7 +27,7 @@ def test_a_step_draws_the_same_whatever_came_before() -> None:
 
 
 def test_seed_and_step_change_the_draws() -> None:
-    config = RoundConfig()
+    config = RoundConfig(lowest_timestep=0)
     assert not torch.equal(_draw(config, 0).fresh, _draw(config, 1).fresh)
     other = config.model_copy(update={"seed": 1})
     assert not torch.equal(_draw(config, 0).fresh, _draw(other, 0).fresh)
@@ -52,15 +52,15 @@ def test_inverted_noise_stays_on_the_grid_and_forward_noise_goes_anywhere() -> N
 @pytest.mark.parametrize("noise", ["inverted", "forward"])
 def test_steps_stay_within_the_configured_timesteps(noise: str) -> None:
     config = RoundConfig.model_validate(
-        {"noise": noise, "lowest_timestep": 100, "highest_timestep": 201}
+        {"noise": noise, "lowest_timestep": 400, "highest_timestep": 501}
     )
     drawn = torch.cat([_draw(config, step).timestep for step in range(20)])
-    assert int(drawn.min()) >= 100
-    assert int(drawn.max()) <= 201
+    assert int(drawn.min()) >= 400
+    assert int(drawn.max()) <= 501
 
 
 def test_an_empty_range_of_timesteps_is_refused() -> None:
-    config = RoundConfig(lowest_timestep=102, highest_timestep=199)
+    config = RoundConfig(lowest_timestep=402, highest_timestep=499)
     with pytest.raises(ValueError, match="more levels or a wider range"):
         _draw(config, 0)
     with pytest.raises(ValueError, match="must not exceed"):
@@ -70,6 +70,7 @@ def test_an_empty_range_of_timesteps_is_refused() -> None:
 @pytest.mark.parametrize(
     ("config", "same"),
     [
+        (RoundConfig(noise_sharing="midpoint"), False),
         (RoundConfig(noise_sharing="shared"), True),
         (RoundConfig(noise="forward"), True),
         (RoundConfig(noise_sharing="own"), False),
@@ -77,15 +78,17 @@ def test_an_empty_range_of_timesteps_is_refused() -> None:
 )
 def test_pair_noise_does_not_depend_on_who_won(config: RoundConfig, same: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    winner, loser, fresh = (torch.randn((3, *SHAPE), generator=generator) for _ in range(3))
-    noise = pair_noise(config, winner, loser, fresh)
-    swapped = pair_noise(config, loser, winner, fresh)
-    assert torch.equal(noise[0], swapped[1])
-    assert torch.equal(noise[1], swapped[0])
+    a, b, x_a, x_b, fresh = (torch.randn((3, *SHAPE), generator=generator) for _ in range(5))
+    alpha_bar = torch.tensor([0.9, 0.5, 0.1], dtype=torch.float64)
+    noise = pair_noise(config, (x_a, x_b), (a, b), fresh, alpha_bar)
+    swapped = pair_noise(config, (x_b, x_a), (b, a), fresh, alpha_bar)
+    torch.testing.assert_close(noise[0], swapped[1])
+    torch.testing.assert_close(noise[1], swapped[0])
     assert torch.equal(noise[0], noise[1]) == same
 
 
 def test_published_noise_is_the_inversions_own() -> None:
     config = RoundConfig(noise_sharing="own", noise_mixing=0)
-    winner, loser, fresh = (torch.randn(3, *SHAPE) for _ in range(3))
-    assert pair_noise(config, winner, loser, fresh) == (winner, loser)
+    winner, loser, x_0, fresh = (torch.randn(3, *SHAPE) for _ in range(4))
+    alpha_bar = torch.full((3,), 0.5, dtype=torch.float64)
+    assert pair_noise(config, (x_0, x_0), (winner, loser), fresh, alpha_bar) == (winner, loser)

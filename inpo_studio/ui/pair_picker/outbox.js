@@ -68,7 +68,11 @@ function makeOutbox({ page, send, onChange, onAnswer }) {
       wait = 250;
       messages.shift();
       keep();
-      onAnswer(message, answer);
+      try {
+        onAnswer(message, answer);
+      } catch (error) {
+        console.error(error); // what is durable must not keep the next ones from being sent
+      }
       onChange();
     }
     sending = false;

@@ -17,7 +17,6 @@ let standing = null;
 let asking = false;
 let unreachable = false;
 let noticeTimer = null;
-
 const call = (name, data) => server[name]({ page, studio, ...data });
 const visible = () => root.isConnected && document.visibilityState === "visible"
   && root.getClientRects().length > 0;
@@ -33,6 +32,7 @@ function paint() {
     else if (spot.firstChild !== image) spot.replaceChildren(image);
   }
   part("waiting").hidden = Boolean(pair);
+  part("pictures").classList.toggle("empty", !pair);
   if (!pair) {
     const [title, text] = waitingText(standing);
     part("waiting-title").textContent = title;
@@ -122,8 +122,7 @@ function undo() {
 
 function flip() {
   const pair = queue[0];
-  if (!pair) return;
-  [pair.left, pair.right] = [pair.right, pair.left];
+  if (pair) [pair.left, pair.right] = [pair.right, pair.left];
   paint();
 }
 
@@ -144,9 +143,9 @@ function answered(message, answer) {
 
 async function refill(withStanding = false) {
   const want = queue.length <= AHEAD ? AHEAD + 1 + AT_ONCE - queue.length : 0;
-  if (asking || (!want && !withStanding)) return;
+  if (!outbox || asking || (!want && !withStanding)) return;
   asking = true;
-  const pending = outbox ? outbox.pairs() : [];
+  const pending = outbox.pairs();
   const holding = [...new Set([...queue.map((pair) => pair.id), ...pending])];
   try {
     const found = await call("next_pairs", { holding, want, standing: withStanding });

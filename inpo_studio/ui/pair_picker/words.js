@@ -10,7 +10,7 @@ const some = (count, one, many) => count + " " + (count === 1 ? one : many);
 function countText(standing) {
   const fresh = standing.rounds.length ? " new" : "";
   const left = " · " + (standing.round_runs
-    ? some(standing.ready, "pair", "pairs") + " left until the round has ended"
+    ? some(standing.ready, "pair", "pairs") + " left while a round trains"
     : some(standing.ready, "pair ready", "pairs ready"));
   if (standing.fresh >= standing.goal) {
     return standing.fresh + fresh + " clear choices: enough for a useful round" + left;
@@ -36,7 +36,7 @@ function waitingText(standing) {
   if (standing.round_runs) {
     return [
       "All pairs are labelled",
-      "A round is training and has the machine; new pairs come when it ends.",
+      "A round is training; new pairs come slowly, or when it has ended.",
     ];
   }
   return ["Making pairs…", "The first ones of a fresh workspace take a few seconds."];

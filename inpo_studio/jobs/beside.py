@@ -1,0 +1,59 @@
+"""Making pairs while a round trains: one at a time, and only where both fit in memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import psutil
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.jobs.context import JobContext
+from inpo_studio.jobs.pairs import make_pair
+from inpo_studio.jobs.supply import find_lack
+
+LOOK_EVERY_S = 2.0
+ROOM_BYTES = 4 * 2**30
+"""Memory that must be free on the device before a model is kept loaded beside a training."""
+
+log = logging.getLogger("inpo_studio.jobs.beside")
+
+
+class Beside:
+    """Keeps pairs coming in the pauses of the thread that watches a training."""
+
+    def __init__(self, context: JobContext) -> None:
+        """Do nothing at all where the worker makes pairs only when asked."""
+        self._context = context
+        self._going = context.keeps_ready and context.settings.keep_ready > 0
+        self._looked_at = 0.0
+
+    def make_one(self) -> str | None:
+        """Make a pair if one is missing; returns its id. A failure ends it, never the round."""
+        now = time.monotonic()
+        if not self._going or now - self._looked_at < LOOK_EVERY_S:
+            return None
+        context = self._context
+        try:
+            with context.database.read() as session:
+                lack = find_lack(session, context.settings)
+            if lack is not None and free_bytes(context.settings.device) >= ROOM_BYTES:
+                generation = GenerationConfig(batch_size=2)
+                made = make_pair(context, lack.prompt_ids[0], lack.adapter_id, generation)
+                self._looked_at = 0.0 if lack.missing > 1 else now
+                return made
+        except Exception:
+            log.exception("no more pairs are made beside this round")
+            self._going = False
+        self._looked_at = now
+        return None
+
+
+def free_bytes(device: str) -> int:
+    """Memory a worker may still take on a device: of the GPU, else of the machine."""
+    import torch
+
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
+        free: int = torch.cuda.mem_get_info(None if device == "auto" else device)[0]
+        return free
+    return int(psutil.virtual_memory().available)
