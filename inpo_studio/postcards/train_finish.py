@@ -2,8 +2,8 @@
 
 The schedule never ends in pure noise (alpha_bar is 0.0047 there), so a denoiser finds the mean
 of every channel in what it takes for noise; when sampling starts, that mean is chance, and
-nights come out grey. A few hundred steps in which the noise also shifts whole channels
-(Guttenberg 2023, "Diffusion with Offset Noise") make it ask the caption instead.
+nights come out grey. A few hundred steps in which the noise at high timesteps also shifts whole
+channels (Guttenberg 2023, "Diffusion with Offset Noise") make it ask the caption instead.
 """
 
 from __future__ import annotations
