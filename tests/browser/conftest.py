@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("playwright", reason="needs the package playwright")
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from inpo_studio.settings import Settings

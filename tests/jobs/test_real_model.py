@@ -37,7 +37,8 @@ def random_adapter(model: str, folder: Path) -> str:
 
 
 def test_pairs_and_comparisons(studio: Studio, tiny_model: Callable[[str], Path]) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
+    from safetensors.torch import load_file
+
     model = str(tiny_model("sd15"))
     sha256 = random_adapter(model, studio.settings.workspace / "adapters" / "one")
     with studio.database.write() as session:
@@ -76,7 +77,7 @@ def test_pairs_and_comparisons(studio: Studio, tiny_model: Callable[[str], Path]
     assert len({image.sha256 for image in images}) == 6
     for image in images:
         path = studio.files.path("latents", image.latents_sha256 or "", ".safetensors")
-        assert safetensors.load_file(path)["latents"].ndim == 3
+        assert load_file(path)["latents"].ndim == 3
     assert at_full.base_image_id == at_none.base_image_id
     assert at_full.base_image.sha256 != at_full.aligned_image.sha256
     assert at_none.base_image.sha256 == at_none.aligned_image.sha256
