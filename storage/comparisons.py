@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -20,12 +22,14 @@ def add_comparison(
     base_image_id: str,
     aligned_image_id: str,
     round_id: str | None = None,
+    base_round_id: str | None = None,
     adapter_id: str | None = None,
     scale: float = 1.0,
     comparison_id: str | None = None,
 ) -> Comparison:
     """Store a comparison; `scale` is the adapter's strength in the aligned picture.
 
+    The base picture is by the adapter of `base_round_id`; None is the base model.
     With a `comparison_id` that exists already the stored row is returned, so a repeated job
     adds nothing twice. Raises InvalidInput unless both images are of this prompt and seed.
     """
@@ -40,6 +44,7 @@ def add_comparison(
     row = Comparison(
         id=comparison_id,
         round_id=round_id,
+        base_round_id=base_round_id,
         adapter_id=adapter_id,
         prompt=get_prompt(session, prompt_id),
         seed=checked_seed(seed),
@@ -59,15 +64,22 @@ def get_comparison(session: Session, comparison_id: str) -> Comparison:
 
 
 def list_comparisons(
-    session: Session, round_id: str | None = None, *, split: Split | None = None
+    session: Session,
+    round_id: str | None = None,
+    *,
+    base_round_id: str | EllipsisType | None = ...,
+    split: Split | None = None,
 ) -> list[Comparison]:
     """All comparisons, or a round's, or those on prompts of one split, oldest first.
 
+    `base_round_id` keeps those against this round, None those against the base model.
     Verdicts count those of split "held_out" only.
     """
     query = select(Comparison).order_by(Comparison.position)
     if round_id is not None:
         query = query.where(Comparison.round_id == round_id)
+    if base_round_id is not ...:
+        query = query.where(Comparison.base_round_id.is_not_distinct_from(base_round_id))
     if split is not None:
         query = query.where(
             Comparison.prompt_id.in_(select(Prompt.id).where(Prompt.split == split))

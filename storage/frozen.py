@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -27,7 +27,9 @@ def freeze_choices(
     One row per choice, so several annotators of a pair count each. left and right become
     winner and loser with preference 1.0, a tie preference 0.5 (the pair's first image then
     stands as winner); both_bad and skip are left out. What is undone later stays frozen. A
-    round that has frozen already returns its rows. The filters are those of `live_choices`.
+    round that has frozen already returns its rows. The filters are those of `live_choices`,
+    beside what the round's `selection` keeps: "which" ("all", or "fresh" for those no earlier
+    round has learnt from) and "annotators" (names, or null for everybody).
     Raises NothingToTrain without a usable choice on a training prompt.
     """
     row = round_ if isinstance(round_, Round) else get_row(session, Round, round_)
@@ -37,7 +39,11 @@ def freeze_choices(
     if row.state != "queued" and row.state not in WORKED_ON:
         raise IllegalTransition(f"Round {row.number} is {row.state}; choices cannot be frozen.")
     choices = live_choices(session, row.model, adapter_ids=adapter_ids, annotators=annotators)
-    usable = [choice for choice in choices if choice.choice in ("left", "right", "tie")]
+    usable = [
+        choice
+        for choice in selected(session, choices, row.selection)
+        if choice.choice in ("left", "right", "tie")
+    ]
     frozen = [_freeze(row.id, position, choice) for position, choice in enumerate(usable)]
     if not any(pair.split == "train" for pair in frozen):
         raise NothingToTrain(
@@ -46,6 +52,21 @@ def freeze_choices(
     session.add_all(frozen)
     session.flush()
     return frozen
+
+
+def selected(
+    session: Session, choices: Collection[Choice], selection: dict[str, Any] | None
+) -> list[Choice]:
+    """Those of `choices` that a round's `selection` keeps, in order; None keeps all."""
+    asked = selection or {}
+    kept = list(choices)
+    if asked.get("annotators") is not None:
+        kept = [choice for choice in kept if choice.annotator in asked["annotators"]]
+    if asked.get("which") == "fresh":
+        learnt = select(RoundPair.choice_id).join(Round, RoundPair.round_id == Round.id)
+        used = set(session.scalars(learnt.where(Round.state.not_in(("failed", "cancelled")))))
+        kept = [choice for choice in kept if choice.id not in used]
+    return kept
 
 
 def _freeze(round_id: str, position: int, choice: Choice) -> RoundPair:

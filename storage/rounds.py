@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from storage.checks import checked_seed, get_row, next_number
 from storage.errors import IllegalTransition, InvalidInput, StaleAttempt
 from storage.frozen import freeze_choices, round_pairs
-from storage.schema import Round, RoundRequest, RoundStage, RoundState, new_id, utc_now
-from storage.transitions import ENDED, REQUESTS, TRANSITIONS, WORKED_ON
+from storage.schema import Adapter, Round, RoundRequest, RoundStage, RoundState, new_id, utc_now
+from storage.transitions import ENDED, KEEPABLE, REQUESTS, TRANSITIONS, WORKED_ON
 
 __all__ = [
     "claim_attempt",
@@ -29,6 +29,7 @@ __all__ = [
     "set_job",
     "set_state",
     "update_progress",
+    "use_adapter",
     "write_as_attempt",
 ]
 
@@ -42,12 +43,14 @@ def create_round(
     parent_id: str | None = None,
     total_steps: int = 0,
     job_id: str | None = None,
+    selection: dict[str, Any] | None = None,
     round_id: str | None = None,
 ) -> Round:
     """A queued round with the next number of the workspace.
 
-    With a `round_id` that exists already the stored row is returned. Raises InvalidInput
-    unless the parent is done, has an adapter and is of the same model.
+    `selection` says which choices it will freeze (`storage.frozen`); None is all. With a
+    `round_id` that exists already the stored row is returned. Raises InvalidInput unless the
+    parent is done, has an adapter and is of the same model.
     """
     round_id = round_id or new_id()
     stored = session.get(Round, round_id)
@@ -65,6 +68,7 @@ def create_round(
         model=model,
         parent_id=parent_id,
         config=config,
+        selection=selection,
         seed=checked_seed(seed),
         state="queued",
         total_steps=total_steps,
@@ -113,6 +117,30 @@ def resume(session: Session, round_id: str, *, job_id: str | None = None) -> Rou
     if row.state not in ("paused", "failed"):
         raise IllegalTransition(f"Round {row.number} is {row.state}; there is nothing to resume.")
     _change(session, row, "queued", None, job_id=job_id or row.job_id)
+    return row
+
+
+def use_adapter(session: Session, round_id: str, adapter_id: str) -> Round:
+    """Use a round with weights it had at another step; one that stopped early becomes done.
+
+    Raises InvalidInput for weights of another round, IllegalTransition while it is worked on.
+    """
+    row = get_round(session, round_id)
+    adapter = get_row(session, Adapter, adapter_id)
+    if adapter.round_id != round_id:
+        raise InvalidInput(f"These weights are not of round {row.number}; choose one of its own.")
+    if row.state not in KEEPABLE:
+        raise IllegalTransition(f"Round {row.number} is {row.state}; wait until it rests.")
+    _guarded_update(
+        session,
+        row,
+        None,
+        state="done",
+        adapter_id=adapter_id,
+        failure=None,
+        requested=None,
+        ended_at=row.ended_at or utc_now(),
+    )
     return row
 
 

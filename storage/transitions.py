@@ -37,5 +37,8 @@ REQUESTS: dict[RoundRequest, dict[RoundState, RoundState]] = {
 WORKED_ON: frozenset[RoundState] = frozenset({"running", "pausing", "cancelling", "finishing"})
 """States in which a process may be at work on the round, and may write."""
 
+KEEPABLE: frozenset[RoundState] = frozenset({"done", "paused", "failed", "cancelled"})
+"""States in which weights of an earlier step may be taken as what the round made."""
+
 ENDED: frozenset[RoundState] = frozenset({"done", "cancelled", "failed"})
 """States in which nothing goes on; only `failed` can be tried again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 from inpo_studio.studio import Studio
@@ -12,7 +14,7 @@ from inpo_studio.ui.workspace import workspace_tab
 _SANS = ["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "Consolas", "monospace"]
 
-CSS = """
+CSS = (Path(__file__).resolve().parent / "looks.css").read_text(encoding="utf-8") + """
 .gradio-container { width: 100% !important; max-width: 1180px !important;
   margin: 0 auto !important; }
 #masthead { padding: 6px 0 2px; }

@@ -14,13 +14,15 @@ from storage.schema.base import (
     RoundRequest,
     RoundStage,
     RoundState,
+    Side,
     Split,
     new_id,
     utc_now,
 )
 from storage.schema.labelling import Choice, Image, Pair, Prompt
 from storage.schema.results import Comparison, JobProgress, ModelState
-from storage.schema.training import Adapter, Metric, Round, RoundPair
+from storage.schema.training import Adapter, Metric, Round, RoundPair, Sample
+from storage.schema.trials import Trial, TrialItem, Vote
 
 __all__ = [
     "Adapter",
@@ -41,7 +43,12 @@ __all__ = [
     "RoundRequest",
     "RoundStage",
     "RoundState",
+    "Sample",
+    "Side",
     "Split",
+    "Trial",
+    "TrialItem",
+    "Vote",
     "new_id",
     "utc_now",
 ]

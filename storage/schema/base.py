@@ -25,6 +25,7 @@ Split = Literal["train", "validation", "held_out"]
 PromptSource = Literal["starter", "own", "comparison"]
 PairState = Literal["ready", "retired"]
 Answer = Literal["left", "right", "tie", "both_bad", "skip"]
+Side = Literal["left", "right"]
 RoundState = Literal[
     "queued",
     "running",

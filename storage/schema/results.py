@@ -22,13 +22,17 @@ from storage.schema.labelling import Image, Prompt
 
 
 class Comparison(Base):
-    """Base and aligned pictures of one prompt and seed."""
+    """Base and aligned pictures of one prompt and seed.
+
+    The base picture is by `base_round_id`'s adapter, or by the base model where that is null.
+    """
 
     __tablename__ = "comparisons"
     __table_args__ = (UniqueConstraint("position"), Index(None, "round_id"))
 
     id: Mapped[str] = primary_id()
     round_id: Mapped[str | None] = reference("rounds")
+    base_round_id: Mapped[str | None] = reference("rounds")
     adapter_id: Mapped[str | None] = reference("adapters")
     prompt_id: Mapped[str] = reference("prompts")
     seed: Mapped[int] = mapped_column(BigInteger)

@@ -58,6 +58,7 @@ class Round(Base):
     model: Mapped[str]
     parent_id: Mapped[str | None] = reference("rounds")
     config: Mapped[dict[str, Any]]
+    selection: Mapped[dict[str, Any] | None]
     seed: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[RoundState] = mapped_column(String(16), default="queued")
     stage: Mapped[RoundStage | None] = mapped_column(String(16))
@@ -125,8 +126,31 @@ class Metric(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Sample(Base):
+    """A picture that a round drew of a fixed prompt and seed after `step` optimiser steps."""
+
+    __tablename__ = "samples"
+    __table_args__ = (UniqueConstraint("round_id", "step", "position"),)
+
+    id: Mapped[str] = primary_id()
+    round_id: Mapped[str] = reference("rounds")
+    step: Mapped[int]
+    position: Mapped[int]
+    prompt_id: Mapped[str] = reference("prompts")
+    seed: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    width: Mapped[int]
+    height: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+    prompt: Mapped[Prompt] = relationship(lazy="joined", innerjoin=True)
+
+
 class Adapter(Base):
-    """Usable LoRA weights; `folder` is relative to the workspace."""
+    """Usable LoRA weights; `folder` is relative to the workspace.
+
+    A round may keep those of several steps; `Round.adapter_id` says which are in use.
+    """
 
     __tablename__ = "adapters"
     __table_args__ = (Index(None, "round_id"),)

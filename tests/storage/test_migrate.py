@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
 from storage import migrate as migration
+from storage.comparisons import list_comparisons
 from storage.engines import Database, open_database
 from storage.errors import NewerSchema, StorageError
 from storage.migrate import current_revision, head_revision, migrate
+from storage.rounds import get_round
 from storage.schema import Base, Choice
 from tests.storage.rows import a_choice, a_pair
 
@@ -25,7 +28,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "9998"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = depends_on = None
 
 
@@ -34,6 +37,27 @@ def upgrade() -> None:
     with op.batch_alter_table("pairs", recreate=recreate) as table:
         table.add_column(sa.Column("note", sa.Text(), nullable=True))
 """
+
+
+TIME = "'2026-01-01 00:00:00+00:00'"
+NONE = f"NULL, NULL, NULL, {TIME}, NULL, NULL"
+IMAGE = f"'h', 8, 8, 'p', 7, 'm', NULL, 3, 20, '', NULL, {TIME}"
+FIRST_SCHEMA_ROWS = [
+    f"INSERT INTO prompts VALUES ('p', 'a house', 'held_out', 'own', 1, {TIME})",
+    f"INSERT INTO rounds VALUES ('r', 1, 'm', NULL, '{{}}', 1, 'queued', NULL, 0, 0, NULL, 0, {NONE})",
+    f"INSERT INTO images VALUES ('a', {IMAGE}), ('b', {IMAGE})",
+    f"INSERT INTO comparisons VALUES ('c', 'r', NULL, 'p', 7, 'a', 'b', 1.0, 1, {TIME})",
+]
+
+
+class Only:
+    """Alembic's commands of a version that knew no later schema than this one."""
+
+    def __init__(self, revision: str) -> None:
+        self.revision = revision
+
+    def upgrade(self, config: Any, revision: str) -> None:
+        command.upgrade(config, self.revision)
 
 
 def described(connection: Connection) -> dict[str, Any]:
@@ -135,6 +159,26 @@ def labelled(database: Database) -> Database:
     return database
 
 
+def test_a_workspace_of_the_first_schema_keeps_its_comparisons(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_database(database_url)
+    monkeypatch.setattr(migration, "command", Only("0001"))
+    migrate(database)
+    monkeypatch.undo()
+    assert current_revision(database) == "0001"
+    with database.write() as session:
+        for statement in FIRST_SCHEMA_ROWS:
+            session.execute(text(statement))
+    migrate(database)
+    assert current_revision(database) == head_revision()
+    with database.read() as session:
+        (found,) = list_comparisons(session, base_round_id=None)
+        assert (found.seed, found.base_round_id, found.scale) == (7, None, 1.0)
+        assert get_round(session, "r").selection is None
+    database.dispose()
+
+
 def test_rebuilding_a_table_keeps_what_names_it(labelled: Database, scripts: Path) -> None:
     backup = migrate(labelled)
     assert current_revision(labelled) == "9998"
@@ -155,7 +199,7 @@ def test_a_backup_is_made_before_an_existing_file_changes(
     backup = migrate(sqlite_database)
     assert backup is not None
     with sqlite3.connect(backup) as copy:
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
         assert copy.execute("SELECT count(*) FROM choices").fetchone() == (1,)
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     copy.close()
@@ -170,7 +214,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
         before = described(connection)
     with pytest.raises(RuntimeError, match="broken on purpose"):
         migrate(labelled)
-    assert current_revision(labelled) == "0001"
+    assert current_revision(labelled) == "0002"
     with labelled.reader.connect() as connection:
         assert described(connection) == before
     with labelled.read() as session:
