@@ -40,11 +40,11 @@ def upgrade() -> None:
 
 
 TIME = "'2026-01-01 00:00:00+00:00'"
-NONE = f"NULL, NULL, NULL, {TIME}, NULL, NULL"
+STATE = f"'queued', NULL, 0, 0, NULL, 0, NULL, NULL, NULL, {TIME}, NULL, NULL"
 IMAGE = f"'h', 8, 8, 'p', 7, 'm', NULL, 3, 20, '', NULL, {TIME}"
 FIRST_SCHEMA_ROWS = [
     f"INSERT INTO prompts VALUES ('p', 'a house', 'held_out', 'own', 1, {TIME})",
-    f"INSERT INTO rounds VALUES ('r', 1, 'm', NULL, '{{}}', 1, 'queued', NULL, 0, 0, NULL, 0, {NONE})",
+    f"INSERT INTO rounds VALUES ('r', 1, 'm', NULL, '{{}}', 1, {STATE})",
     f"INSERT INTO images VALUES ('a', {IMAGE}), ('b', {IMAGE})",
     f"INSERT INTO comparisons VALUES ('c', 'r', NULL, 'p', 7, 'a', 'b', 1.0, 1, {TIME})",
 ]

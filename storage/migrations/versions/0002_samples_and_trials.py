@@ -21,8 +21,8 @@ def upgrade() -> None:
     """Add two columns, then the tables, each after those it names."""
     op.add_column("rounds", sa.Column("selection", sa.JSON(), nullable=True))
     # SQLite adds no named foreign key to a table that stands
-    recreate = "always" if op.get_bind().dialect.name == "sqlite" else "never"
-    with op.batch_alter_table("comparisons", recreate=recreate) as table:
+    lite = op.get_bind().dialect.name == "sqlite"
+    with op.batch_alter_table("comparisons", recreate="always" if lite else "never") as table:
         table.add_column(link_column("comparisons", "base_round_id", "rounds", nullable=True))
     _samples()
     _trials()
