@@ -6,14 +6,18 @@ fields are refused.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Objective = Literal["inpo", "diffusion_dpo", "ipo"]
+Objective = Literal["inpo", "diffusion_dpo", "ipo", "robust", "kto", "mapo"]
 NoiseSource = Literal["inverted", "forward"]
 NoiseSetting = Literal["auto", "inverted", "forward"]
 NoiseSharing = Literal["midpoint", "shared", "own"]
+Timesteps = Literal["grid", "any"]
+Inverter = Literal["reference", "policy"]
+Safeguard = Literal["off", "dpop", "sdpo"]
+Decay = Literal["none", "linear", "cosine"]
 
 
 class _Config(BaseModel):
@@ -45,8 +49,21 @@ class RoundConfig(_Config):
     """Optimiser steps."""
     beta: float = Field(2000.0, gt=0)
     """Preference strength: the factor on the margin of mean squared noise errors."""
+    label_noise: float = Field(0.0, ge=0.0, lt=0.5)
+    """Share of choices believed to be wrong clicks: smooths the preference, and debiases it where
+    the objective is `robust`."""
+    winner_safeguard: Safeguard = "off"
+    """`dpop` adds a penalty where the winner's error is above the reference's; `sdpo` scales the
+    loser's gradient down where it would raise the winner's error."""
+    safeguard_strength: float = Field(0.5, ge=0.0)
+    """dpop: the penalty's factor. sdpo: mu, at most 1, the share of the winner's descent kept."""
+    sigma_power: float = Field(0.0, ge=-2.0, le=2.0)
+    """beta is multiplied by sigma_t to this power, over its mean: 0 weighs every timestep alike,
+    2 is the derivation's factor that the published code leaves out."""
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(10, ge=0)
+    learning_rate_decay: Decay = "none"
+    """From the end of the warm-up to the last step: constant, or down towards 0."""
     rank: int = Field(8, ge=1)
     alpha: float = Field(8.0, gt=0)
     """LoRA alpha; the adapter's scale is alpha / rank."""
@@ -69,15 +86,32 @@ class RoundConfig(_Config):
     with forward noise always share the noise."""
     noise_mixing: float = Field(0.5, ge=0.0, le=1.0)
     """Share kappa of fresh noise mixed into the inverted one; 0 is inversion alone."""
+    inversion_by: Inverter = "reference"
+    """Who inverts: the reference, once and cached, or, as published, the policy at every visit."""
+    inversion_eta: float = Field(0.0, ge=0.0, le=1.0)
+    """Noise added after each inversion step, in DDIM's eta; 0.1 as published."""
+    timesteps: Timesteps = "grid"
+    """`grid`: timesteps are levels of the grid. `any`, as published: any timestep, for the x_t of
+    the next level above it."""
     prompt_dropout: float = Field(0.0, ge=0.0, le=1.0)
+    lora_dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the adapter's rank components left out of a pair's forward, drawn per layer."""
     weight_decay: float = Field(0.01, ge=0.0)
     gradient_clip: float = Field(1.0, gt=0)
     weight_averaging: float = Field(0.0, ge=0.0, lt=1.0)
     """Decay of the running average of adapter weights; 0 keeps the last weights."""
+    early_stop: int = Field(0, ge=0)
+    """Measurements on validation pairs without a lower loss after which the round ends; it keeps
+    the weights of the lowest. 0 trains to the end; without validation pairs it does nothing."""
     validate_every: int = Field(10, ge=1)
     """Optimiser steps between measurements on train and validation pairs."""
     checkpoint_every: int = Field(20, ge=1)
     """Optimiser steps between resumable checkpoints."""
+    sample_every: int = Field(20, ge=0)
+    """Optimiser steps between sample pictures, each with an adapter that can be kept; 0 is none.
+    Drawing changes nothing of the training."""
+    sample_prompts: int = Field(3, ge=0, le=16)
+    """Prompts the sample pictures are drawn of."""
     seed: int = Field(0, ge=0)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the UNet; adapter, optimiser and loss are always float32."""
@@ -90,6 +124,49 @@ class RoundConfig(_Config):
         if self.noise != "auto":
             return self.noise
         return "forward" if self.objective == "diffusion_dpo" else "inverted"
+
+    @property
+    def needs_inversion(self) -> bool:
+        """Whether the reference's inversions are wanted: with fresh noise alone they are not."""
+        wanted = self.noise_source == "inverted" and self.inversion_by == "reference"
+        return wanted and self.noise_mixing < 1
+
+    @property
+    def shares_x_t(self) -> bool:
+        """Whether winner and loser are one x_t, so that one forward serves both."""
+        return self.noise_source == "inverted" and self.noise_sharing == "midpoint"
+
+    @property
+    def reference_repeats(self) -> bool:
+        """Whether x_t is the same at every visit of a pair and level, and the reference with it."""
+        return self.needs_inversion and self.noise_mixing == 0 and self.timesteps == "grid"
+
+    @classmethod
+    def published(cls, **changes: Any) -> RoundConfig:
+        """The published method: policy inversion with eta 0.1, any timestep, a noise of its own
+        for each picture, a fifth of the prompts dropped. Steps, rank, learning rate and batch stay
+        those of this studio (published: 400 steps of 1024 pairs, all weights at 1.02e-5)."""
+        method = {
+            "noise": "inverted",
+            "noise_sharing": "own",
+            "noise_mixing": 0.0,
+            "inversion_by": "policy",
+            "inversion_eta": 0.1,
+            "timesteps": "any",
+            "levels": 10,
+            "lowest_timestep": 0,
+            "highest_timestep": 999,
+            "prompt_dropout": 0.2,
+        }
+        return cls.model_validate({**method, **changes})
+
+    @model_validator(mode="after")
+    def _safeguard_is_a_share(self) -> RoundConfig:
+        if self.winner_safeguard == "sdpo" and self.safeguard_strength > 1:
+            raise ValueError(
+                f"safeguard_strength ({self.safeguard_strength}) must be at most 1 with sdpo."
+            )
+        return self
 
     @model_validator(mode="after")
     def _timesteps_ascend(self) -> RoundConfig:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,10 +54,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _versions()
     yield _workspace(settings)
     yield _database(settings)
-    yield _device(settings)
-    yield _memory()
+    device = _device(settings)
+    yield device
+    memory = _memory()
+    yield memory
     yield _disk(settings)
+    yield _cache(settings)
     yield _model(settings)
+    yield _plan(settings, device, memory)
     yield _worker(settings)
 
 
@@ -149,6 +154,16 @@ def _disk(settings: Settings) -> Finding:
     return Finding("disk", ok, text if ok else f"only {text}; make room", details)
 
 
+def _cache(settings: Settings) -> Finding:
+    folder = settings.workspace / "cache"
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # another process may just have evicted it
+            size += path.stat().st_size if path.is_file() else 0
+    text = f"{_gigabytes(size)} in {folder}; made again when missing, dropped after 30 days unused"
+    return Finding("cache", True, text, {"path": str(folder), "bytes": size})
+
+
 def _model(settings: Settings) -> Finding:
     model = settings.model
     try:
@@ -174,6 +189,40 @@ def _find_model(model: str) -> tuple[bool, str]:
     if isinstance(try_to_load_from_cache(model, "model_index.json"), str):
         return True, "in the local Hub cache"
     return False, "not in the local Hub cache; it will be fetched from the Hub when first used"
+
+
+def _plan(settings: Settings, device: Finding, memory: Finding) -> Finding:
+    """How a round would use the memory that is free now."""
+    from inpo_studio.diffusion.checkpoints import local_folder
+    from inpo_studio.diffusion.families import UnsupportedModel, read_configs, recognise
+    from inpo_studio.diffusion.memory import ModelNeeds, plan, read_text_configs
+
+    used = device.details.get("used", "cpu")
+    cards = {card["device"]: card for card in device.details.get("devices", [])}
+    card = cards.get("cuda:0" if used == "cuda" else used, {})
+    free = int(card.get("free_bytes", memory.details["free_bytes"]))
+    try:
+        folder = local_folder(settings.model)
+        if folder is None:
+            return Finding("plan", True, "known once the model is on this machine", {})
+        configs = read_configs(folder)
+        title = recognise(configs).title
+    except UnsupportedModel as error:
+        return Finding("plan", False, str(error), {})
+    needs = ModelNeeds.of(configs, read_text_configs(folder))
+    found = plan(needs, free, dtype="float32" if used == "cpu" else "bfloat16")
+    details = {
+        "family": title,
+        "dtype": found.dtype,
+        "gradient_checkpointing": found.gradient_checkpointing,
+        "micro_batch_pairs": found.micro_batch_pairs,
+        "pictures_at_once": found.pictures_at_once,
+        "training_bytes": found.training.total,
+        "drawing_bytes": found.drawing.total,
+        "free_bytes": free,
+    }
+    fits = found.trains and found.draws
+    return Finding("plan", fits, f"{title}: {found.sentence}", details)
 
 
 def _worker(settings: Settings) -> Finding:

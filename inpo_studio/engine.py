@@ -29,6 +29,7 @@ VERSION = "1"
 """Fixed: the engine strands jobs of another version, and an upgrade must not strand a round."""
 QUEUE = "jobs"
 WORKFLOW = "job"
+BRIEF, USUAL, SPARE = 1, 2, 3  # priorities: what a person waits for, work, what fills idle time
 QUEUE_POLL_S = 0.2
 WAIT_POLL_S = 0.1
 RECENT = 50
@@ -65,6 +66,7 @@ class JobStatus:
     dispatches: int
     """How often a worker began it since it was last queued anew."""
     attributes: Mapping[str, Any]
+    priority: int = USUAL
 
     @property
     def finished(self) -> bool:
@@ -120,8 +122,19 @@ class Engine:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise EngineError(f"The database of the jobs cannot be used: {reason}.") from error
 
-    def enqueue(self, kind: str, payload: Mapping[str, Any], job_id: str | None = None) -> str:
-        """Add a job and return its id; an id that is already there is left as it is."""
+    def enqueue(
+        self,
+        kind: str,
+        payload: Mapping[str, Any],
+        job_id: str | None = None,
+        *,
+        priority: int = USUAL,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Add a job and return its id; an id that is already there is left as it is.
+
+        Jobs of a lower `priority` number go first; `attributes` are JSON values kept beside it.
+        """
         job_id = job_id or uuid4().hex
         self._client.enqueue(
             {
@@ -129,7 +142,8 @@ class Engine:
                 "queue_name": QUEUE,
                 "workflow_id": job_id,
                 "app_version": VERSION,
-                "attributes": {"kind": kind},
+                "attributes": {**(attributes or {}), "kind": kind},
+                "priority": priority,
             },
             kind,
             dict(payload),
@@ -147,6 +161,11 @@ class Engine:
         rows = self._client.list_workflows(status=states, load_input=False, load_output=False)
         # On SQLite the engine cannot look for attributes itself.
         return [job for row in rows if (job := _status(row)).kind == kind]
+
+    def waits_before(self, priority: int) -> bool:
+        """Say whether a job of a lower priority number waits in the queue."""
+        rows = self._client.list_workflows(status="ENQUEUED", queue_name=QUEUE, load_input=False)
+        return any(_status(row).priority < priority for row in rows)
 
     def latest(self, kind: str) -> JobStatus | None:
         """Return the job of a kind that was asked for last; None where no recent one is."""
@@ -189,8 +208,7 @@ class Engine:
         """Put running jobs back into the queue, with all their attempts before them again."""
         for job_id in job_ids:
             found = self.find(job_id)
-            # The engine would revive a cancelled job too.
-            if found is not None and found.state == "running":
+            if found is not None and found.state == "running":  # a cancelled one would be revived
                 self._client.resume_workflow(job_id, queue_name=QUEUE)
 
     def remember(self, job_id: str, **attributes: Any) -> None:
@@ -238,6 +256,7 @@ def _status(row: WorkflowStatus) -> JobStatus:
         error=_GIVEN_UP if given_up else None if row.error is None else str(row.error),
         dispatches=row.recovery_attempts or 0,
         attributes=attributes,
+        priority=row.priority or 0,
     )
 
 

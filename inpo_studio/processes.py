@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -29,9 +30,11 @@ LOST = 75  # exit code of a child whose parent has gone
 LOCK_WAIT_S = 2.0
 """How long a worker waits for its lock: others take it for a moment to see whether it is free."""
 LOG_BYTES = 5_000_000
-"""A log longer than this is put aside as `.old` when the next process starts writing it."""
+"""A longer log is put aside as `.old` when the next process starts writing it."""
 _LIFELINE = "INPO_LIFELINE"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Threads that spin while they wait take a shared processor from the very thread they wait for.
+_PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 log = logging.getLogger("inpo_studio.processes")
 _children: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
@@ -49,7 +52,7 @@ def physical_cores() -> int:
 
 def thread_environment(threads: int = 0) -> dict[str, str]:
     """Return the variables that set a child's CPU threads; 0 is all physical cores."""
-    return dict.fromkeys(_THREAD_VARIABLES, str(threads or physical_cores()))
+    return dict.fromkeys(_THREAD_VARIABLES, str(threads or physical_cores())) | _PATIENT_THREADS
 
 
 def spawn(
@@ -80,6 +83,32 @@ def spawn(
         )
     _children.add(child)
     return child
+
+
+def step_back(niceness: int, pid: int | None = None) -> None:
+    """Let others go before this process or a child, whose threads are yet to be started.
+
+    `niceness` is 0 to 19. With `INPO_STUDIO_STEP_BACK=no` nothing steps back.
+    """
+    if os.environ.get("INPO_STUDIO_STEP_BACK", "").lower() in ("no", "off", "false", "0"):
+        return
+    pid = os.getpid() if pid is None else pid
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(pid)
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            return
+        niceness = max(niceness, process.nice())
+        process.nice(niceness)
+    # Linux may share the processors between sessions before it looks at niceness, and a child is
+    # a session of its own; it takes one such change in a tenth of a second.
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    for _ in range(5 if autogroup.exists() else 0):
+        with contextlib.suppress(BlockingIOError, PermissionError, ProcessLookupError):
+            if os.getsid(pid) == pid:
+                autogroup.write_text(str(niceness), encoding="ascii")
+            return
+        time.sleep(0.12)
 
 
 def stop(child: subprocess.Popen[bytes], grace_s: float = 5.0) -> int:

@@ -47,6 +47,10 @@ class Settings:
     """CPU threads of worker and training; 0 is all physical cores this process may use."""
     keep_ready: int = 60
     """Unlabelled pairs that a running worker keeps ready; 0 makes pairs only when asked."""
+    annotator: str = "me"
+    """Name under which choices and votes made in this studio's pages are kept."""
+    overlap: bool = False
+    """Whether everybody who labels is shown every pair, instead of one person each."""
 
     def __post_init__(self) -> None:
         database = self.database_url or f"sqlite:///{self.workspace / 'studio.db'}"
@@ -127,7 +131,7 @@ def _read_file(path: Path, names: list[str]) -> dict[str, Any]:
 def _read(name: str, value: Any, source: str) -> Any:
     if name in ("port", "threads", "keep_ready"):
         return _whole_number(name, value, source)
-    if name == "open_browser":
+    if name in ("open_browser", "overlap"):
         return _yes_or_no(value, source)
     text = str(value).strip()
     if not text:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# On a machine that is busy with other work, processes that step back would hardly get a turn.
+os.environ.setdefault("INPO_STUDIO_STEP_BACK", "no")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,10 @@ HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 
 # Room -> what it may import of the project. A room may always import itself.
 LEAVES = {"settings", "configs", "seeds"}
+# What is known of a model from its configuration files alone.
+TORCH_FREE_DIFFUSION = {
+    f"diffusion.{name}" for name in ("families", "sources", "hub", "checkpoints", "memory")
+}
 ALLOWED = {
     "settings": set(),
     "configs": set(),
@@ -34,9 +38,9 @@ ALLOWED = {
     "processes": LEAVES,
     "engine": {"processes", *LEAVES},
     "supervisor": {"processes", "engine", *LEAVES},
-    "doctor": {"", "processes", "postcards", "storage", *LEAVES},
+    "doctor": {"", "processes", "postcards", "storage", *TORCH_FREE_DIFFUSION, *LEAVES},
     "studio": {"storage", "engine", "evaluation.statistics", "postcards", *LEAVES},
-    "transfer": {"storage", "studio", *LEAVES},
+    "transfer": {"", "storage", "studio", "evaluation.statistics", *TORCH_FREE_DIFFUSION, *LEAVES},
     "training": {
         "diffusion",
         "inpo",
@@ -181,7 +185,9 @@ def loaded_after(statements: str) -> set[str]:
         "import inpo_studio.ui.server",
         "import inpo_studio.cli.pairs, inpo_studio.cli.export, inpo_studio.cli.choose",
         "import inpo_studio.cli.align, inpo_studio.cli.compare, inpo_studio.cli.serve",
+        "import inpo_studio.cli.adapters",
         "import inpo_studio.doctor, inpo_studio.supervisor, inpo_studio.engine",
+        "import inpo_studio.diffusion.checkpoints, inpo_studio.diffusion.memory",
         "import inpo_studio.postcards; inpo_studio.postcards.starter_prompts(3)",
     ],
 )

@@ -66,7 +66,7 @@ def _unet(kind: Kind) -> Any:
         options |= {"use_linear_projection": True, "attention_head_dim": (2, 4)}
     if kind == "sdxl":
         options |= {
-            "cross_attention_dim": 2 * _TEXT_WIDTH,
+            "cross_attention_dim": _TEXT_WIDTH + _POOLED_WIDTH,
             "use_linear_projection": True,
             "attention_head_dim": (2, 4),
             "transformer_layers_per_block": (1, 2),
@@ -103,10 +103,12 @@ def _tokenizer(pad_token: str) -> Any:
 def _text_encoder(tokenizer: Any, projected: bool) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+    # Single files tell the two encoders apart by width, and the second is as wide as its output.
+    width = _POOLED_WIDTH if projected else _TEXT_WIDTH
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=_TEXT_WIDTH,
-        intermediate_size=2 * _TEXT_WIDTH,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=3,
         num_attention_heads=4,
         max_position_embeddings=_TOKENS,

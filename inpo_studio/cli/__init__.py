@@ -19,6 +19,8 @@ _COMMANDS = {
     "choose": "inpo_studio.cli.choose:run",
     "align": "inpo_studio.cli.align:run",
     "compare": "inpo_studio.cli.compare:run",
+    "export-adapter": "inpo_studio.cli.adapters:export",
+    "merge": "inpo_studio.cli.adapters:merge",
 }
 
 

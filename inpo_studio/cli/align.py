@@ -11,6 +11,7 @@ from inpo_studio.cli.opening import opened
 from inpo_studio.cli.work import wait_until
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import WorkError
+from inpo_studio.studio.logs import round_log_path
 from inpo_studio.studio.rounds import (
     AT_REST,
     RoundStatus,
@@ -51,7 +52,7 @@ def run(arguments: Any, console: Console) -> int:
         interrupted = _follow(studio, console, found)
         status = round_status(studio, found.id)
         if status.round.state in ("failed", "cancelled"):
-            raise WorkError(_ending(status))
+            raise WorkError(_ending(studio, status))
         retired = None
         if arguments.adopt and status.round.state == "done":
             retired = adopt_round(studio, found.id)
@@ -101,11 +102,12 @@ def _last(metrics: list[Metric], name: str) -> float | None:
     return next((v for m in reversed(metrics) if (v := getattr(m, name)) is not None), None)
 
 
-def _ending(status: RoundStatus) -> str:
+def _ending(studio: Studio, status: RoundStatus) -> str:
     if status.round.state == "cancelled":
         return f"Round {status.round.number} was cancelled."
-    reason = status.round.failure or "no reason is known; look at the logs in the workspace"
-    return f"Round {status.round.number} failed: {reason}"
+    reason = status.round.failure or "No reason is known."
+    log = round_log_path(studio.settings, status.round.id)
+    return f"Round {status.round.number} failed: {reason} Its log is {log}."
 
 
 def _values(status: RoundStatus, seconds: float) -> dict[str, Any]:

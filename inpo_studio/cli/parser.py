@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_processes(commands, shared)
     _add_choices(commands, shared)
     _add_rounds(commands, shared)
+    _add_adapters(commands, shared)
     return parser
 
 
@@ -65,6 +66,15 @@ def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         help="do not open a browser",
+    )
+    serve.add_argument(
+        "--annotator", metavar="NAME", help="name that choices in the browser are kept under (me)"
+    )
+    serve.add_argument(
+        "--overlap",
+        action="store_const",
+        const=True,
+        help="show everybody every pair, so that several people label the same ones",
     )
     worker = commands.add_parser(
         "worker", parents=[shared], help="make pairs and train rounds for a workspace"
@@ -135,6 +145,34 @@ def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
     _add_generation(compare)
 
 
+def _add_adapters(commands: Any, shared: argparse.ArgumentParser) -> None:
+    export = commands.add_parser(
+        "export-adapter", parents=[shared], help="write a round's adapter for other programs"
+    )
+    export.add_argument(
+        "--format",
+        choices=["diffusers", "peft", "kohya"],
+        help="one form only (a folder gets all three, a file the kohya form that ComfyUI reads)",
+    )
+    merge = commands.add_parser(
+        "merge", parents=[shared], help="write the model with a round's adapter merged into it"
+    )
+    merge.add_argument(
+        "--scale", type=_strength, default=1.0, metavar="S", help="strength of the adapter (1)"
+    )
+    for command in (export, merge):
+        command.add_argument(
+            "--round", metavar="ROUND", help="round id or number (the adopted one, else the latest)"
+        )
+        command.add_argument(
+            "--out",
+            type=Path,
+            required=True,
+            metavar="FILE_OR_DIR",
+            help="new file that ends in .safetensors, or a folder that is new or empty",
+        )
+
+
 def _add_generation(command: argparse.ArgumentParser) -> None:
     command.add_argument("--guidance", type=float, metavar="G", help="guidance scale (3)")
     command.add_argument(
@@ -153,6 +191,16 @@ def _count_from_zero(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2^63 - 1")
     return int(text)
+
+
+def _strength(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 4.0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 4")
+    return number
 
 
 def _port(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
+from inpo_studio.diffusion.checkpoints import (
+    checkpoint_configs,
+    configuration_folder,
+    inspect_checkpoint,
+)
 from inpo_studio.diffusion.families import (
-    SD,
-    SD2,
-    SDXL,
     Family,
     ModelConfigs,
     UnsupportedModel,
@@ -119,53 +122,47 @@ def _files(folder: Path, family: Family, variants: dict[str, str | None]) -> lis
 
 
 def _checkpoint_parts(file: Path, dtype: torch.dtype) -> Parts:
-    """A single-file checkpoint, converted by diffusers.
-
-    Such a file holds weights alone; diffusers fetches the matching configurations and tokenizers
-    from the Hub the first time.
-    """
-    family = _checkpoint_family(file)
+    """A single-file checkpoint, converted by diffusers from configurations on this machine."""
+    checkpoint = inspect_checkpoint(file)
+    folder = configuration_folder(file, checkpoint)
+    configs = checkpoint_configs(checkpoint, folder)
+    family = recognise(configs)
+    if family is not checkpoint.family:
+        raise UnsupportedModel(
+            f"{file.name} is {checkpoint.family.title}, but the configuration in {folder} is of "
+            f"{family.title}; put the one that belongs to it there."
+        )
+    schedule_from_config(configs.scheduler)
     import diffusers
 
     pipeline_class = getattr(diffusers, family.diffusers_class)
     try:
-        with _quiet():
-            pipe = pipeline_class.from_single_file(str(file), dtype=dtype, use_safetensors=True)
-    except OSError as problem:
+        with _quiet(), _quiet_diffusers():
+            pipe = pipeline_class.from_single_file(
+                str(file), config=str(folder), dtype=dtype, local_files_only=True
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as problem:
         raise UnsupportedModel(
-            f"The configuration that belongs to {file.name} could not be fetched; connect once to "
-            "the Hub, or give the model as a diffusers folder."
+            f"{file.name} does not fit the configuration in {folder} "
+            f"({str(problem).splitlines()[0]}); use the one that belongs to it, or give the model "
+            "as a diffusers folder."
         ) from problem
-    configs = ModelConfigs(
-        index={key: value for key, value in pipe.config.items() if not key.startswith("_")},
-        unet=dict(pipe.unet.config),
-        vae=dict(pipe.vae.config),
-        scheduler=dict(pipe.scheduler.config),
-    )
     specs = family.text_encoders
     return Parts(
-        family=recognise(configs),
+        family=family,
         configs=configs,
         unet=pipe.unet,
         vae=pipe.vae.to(torch.float32),
         tokenizers=tuple(getattr(pipe, spec.tokenizer_folder) for spec in specs),
         text_encoders=tuple(getattr(pipe, spec.folder) for spec in specs),
-        fingerprint=fingerprint(file),
+        fingerprint=_checkpoint_fingerprint(file, configs),
     )
 
 
-def _checkpoint_family(file: Path) -> Family:
-    """The family of a checkpoint in the original layout, by the names of its tensors."""
-    with safe_open(file, framework="pt") as weights:
-        names = list(weights.keys())
-    if not any(name.startswith("model.diffusion_model.") for name in names):
-        raise UnsupportedModel(
-            f"{file.name} is not a full checkpoint; a LoRA or a single part cannot be aligned "
-            "alone."
-        )
-    if any(name.startswith("conditioner.embedders.1.") for name in names):
-        return SDXL
-    return SD2 if any(name.startswith("cond_stage_model.model.") for name in names) else SD
+def _checkpoint_fingerprint(file: Path, configs: ModelConfigs) -> str:
+    """Of the weights and of the configurations, which say what the weights mean."""
+    said = json.dumps([configs.unet, configs.vae, configs.scheduler, configs.index], sort_keys=True)
+    return hashlib.sha256(f"{fingerprint(file)}\n{said}".encode()).hexdigest()
 
 
 @contextmanager
@@ -180,3 +177,18 @@ def _quiet() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _quiet_diffusers() -> Iterator[None]:
+    """The same for diffusers, and for its warning that an empty list of parts stays in float32."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()

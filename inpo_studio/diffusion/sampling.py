@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +20,12 @@ from inpo_studio.diffusion.conditioning import (
     encode_prompts,
     predict_noise,
 )
+from inpo_studio.diffusion.fitting import OutOfMemory, is_out_of_memory, release_memory
 from inpo_studio.diffusion.latents import decode_latents, initial_noise
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.inpo.schedule import ddim_step
+
+log = logging.getLogger("inpo_studio.diffusion")
 
 OnStep = Callable[[int, int], None]
 """on_step(steps done, steps in all) over all batches; raise in it to stop."""
@@ -47,6 +52,8 @@ def sample(
     """One picture for each prompt and seed, with the adapters that are active.
 
     The same latents as diffusers' pipelines with DDIMScheduler, given the same initial noise.
+    Where the device's memory is too small for `generation.batch_size` pictures at once, fewer are
+    drawn together. Raises OutOfMemory when one alone does not fit.
     """
     if len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts came with {len(seeds)} seeds; give one each.")
@@ -56,22 +63,59 @@ def sample(
     conditioning, rows = _encode_once(pipeline, prompts, size)
     unguided = _unguided(pipeline, generation, size)
     steps = ddim_timesteps(pipeline.scheduler_config, generation.steps)
-    starts = range(0, len(prompts), generation.batch_size)
+    together = min(generation.batch_size, len(prompts))
     samples: list[Sample] = []
-    for batch, start in enumerate(starts):
+    while len(samples) < len(prompts):
+        done = len(samples)
+        chosen = slice(done, done + together)
 
-        def report(done: int, batch: int = batch) -> None:
+        def report(step: int, done: int = done, together: int = together) -> None:
             if on_step is not None:
-                on_step(batch * len(steps) + done, len(starts) * len(steps))
+                batches = math.ceil((len(prompts) - done) / together)
+                before = math.ceil(done / together) * len(steps)
+                on_step(before + step, before + batches * len(steps))
 
-        chosen = slice(start, start + generation.batch_size)
-        noise = initial_noise(pipeline, seeds[chosen], *size).to(pipeline.device)
+        noise = initial_noise(pipeline, seeds[chosen], *size)
         guided = conditioning.take(rows[chosen])
-        x_0 = _denoise(pipeline, noise, guided, unguided, generation.guidance, steps, report)
-        latents = x_0.float().cpu()
-        images = decode_latents(pipeline, latents)
-        samples += [Sample(*pair) for pair in zip(images, latents, strict=True)]
+        drawn = _draw(pipeline, noise, guided, unguided, generation.guidance, steps, report)
+        if drawn is None:
+            together = _fewer(pipeline, together)
+        else:
+            samples += drawn
     return samples
+
+
+def _draw(
+    pipeline: Pipeline,
+    noise: Tensor,
+    guided: Conditioning,
+    unguided: Conditioning | None,
+    guidance: float,
+    steps: Sequence[tuple[int, int]],
+    report: Callable[[int], None],
+) -> list[Sample] | None:
+    """Pictures of one batch; None where the device's memory is too small for so many."""
+    try:
+        x = noise.to(pipeline.device)
+        latents = denoise(pipeline, x, guided, unguided, guidance, steps, report).float().cpu()
+        images = decode_latents(pipeline, latents)
+    except (RuntimeError, MemoryError) as problem:
+        if not is_out_of_memory(problem):
+            raise
+        return None
+    return [Sample(*pair) for pair in zip(images, latents, strict=True)]
+
+
+def _fewer(pipeline: Pipeline, together: int) -> int:
+    """Half as many pictures at once, after the memory ran out."""
+    release_memory(pipeline.device)
+    if together == 1:
+        raise OutOfMemory(
+            "Not even one picture fits into the device's memory; close other programs, draw "
+            "smaller pictures, or use a smaller model."
+        )
+    log.warning("memory ran out at %d pictures at once; trying %d", together, together // 2)
+    return together // 2
 
 
 def ddim_timesteps(config: Mapping[str, Any], steps: int) -> list[tuple[int, int]]:
@@ -95,7 +139,7 @@ def ddim_timesteps(config: Mapping[str, Any], steps: int) -> list[tuple[int, int
     return [(int(t), int(t) - total // steps) for t in grid]
 
 
-def _denoise(
+def denoise(
     pipeline: Pipeline,
     x: Tensor,
     conditioning: Conditioning,
@@ -104,7 +148,11 @@ def _denoise(
     steps: Sequence[tuple[int, int]],
     report: Callable[[int], None],
 ) -> Tensor:
-    """x_0 from noise x (n, c, h, w); guidance runs both predictions in one batch."""
+    """x_0 from noise x (n, c, h, w), with the adapters that are active.
+
+    `unguided` is one row that guidance moves away from (None: no guidance); both predictions run
+    in one batch. `steps` is from `ddim_timesteps`; `report` is told how many are done.
+    """
     n = len(x)
     if unguided is not None:
         conditioning = Conditioning.cat([unguided.take([0] * n), conditioning])

@@ -1,4 +1,4 @@
-"""From what the user calls a model to files on this machine."""
+"""From what the user calls a model to files on this machine. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from inpo_studio.diffusion.families import FAMILIES, UnsupportedModel
+from inpo_studio.diffusion.families import UnsupportedModel
+from inpo_studio.diffusion.hub import fetch_pipeline
 
 EMBEDDED_MODEL = "postcards"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_COMPONENTS = sorted(
-    {"unet", "vae", "scheduler"}
-    | {name for f in FAMILIES for s in f.text_encoders for name in (s.folder, s.tokenizer_folder)}
-)
+_PICKLED = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 
 
 def locate(model: str) -> Path:
@@ -31,17 +29,27 @@ def locate(model: str) -> Path:
     if path.is_dir():
         return path.resolve()
     if path.is_file():
-        if path.suffix != ".safetensors":
-            raise UnsupportedModel(
-                f"{path.name} is not a .safetensors file; only those are loaded, so convert it "
-                "first."
-            )
-        return path.resolve()
-    if _HUB_ID.fullmatch(model):
-        return _download(model)
+        return _checked_file(path.resolve())
+    looks_like_path = path.is_absolute() or path.suffix in (".safetensors", *_PICKLED)
+    if _HUB_ID.fullmatch(model) and not looks_like_path and not model.startswith("."):
+        return fetch_pipeline(model)
     raise UnsupportedModel(
         f"There is no model at '{model}'; give '{EMBEDDED_MODEL}', a pipeline folder, a "
         ".safetensors file or a Hub id such as owner/name."
+    )
+
+
+def _checked_file(path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        return path
+    if path.suffix in _PICKLED:
+        raise UnsupportedModel(
+            f"{path.name} is pickled, so opening it could run code, and it is not a .safetensors "
+            "file; where you trust it, load it with diffusers' from_single_file and write a "
+            "folder with save_pretrained(safe_serialization=True), then give that folder."
+        )
+    raise UnsupportedModel(
+        f"{path.name} is not a .safetensors file; only those and pipeline folders are loaded."
     )
 
 
@@ -58,40 +66,3 @@ def fingerprint(source: Path, files: Iterable[Path] | None = None) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{name}\0{content}\n".encode())
     return digest.hexdigest()
-
-
-def wanted_files(names: Iterable[str], half: bool) -> list[str]:
-    """Of a repository's file names, those a pipeline needs: configurations, tokenizers and one
-    set of safetensors weights a component, in half precision where asked for and there."""
-    names = list(names)
-    wanted = ["model_index.json"] if "model_index.json" in names else []
-    for component in _COMPONENTS:
-        inside = [name for name in names if name.startswith(f"{component}/")]
-        wanted += [name for name in inside if name.endswith((".json", ".txt", ".model"))]
-        weights = [name for name in inside if name.endswith(".safetensors")]
-        halves = [name for name in weights if ".fp16." in Path(name).name]
-        # "non_ema" and other variants are somebody's training state, not the model.
-        whole = [name for name in weights if Path(name).name.count(".") == 1]
-        wanted += (halves if half and halves else whole) or halves
-    return sorted(set(wanted))
-
-
-def _download(model: str) -> Path:
-    """The folder of a Hub repository's snapshot, from the local cache if it is there."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(model, local_files_only=True))
-        if (folder / "model_index.json").is_file():
-            return folder
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        names = HfApi().list_repo_files(model)
-        return Path(snapshot_download(model, allow_patterns=wanted_files(names, half=False)))
-    except Exception as problem:  # the errors of whatever HTTP library the Hub's client uses
-        raise UnsupportedModel(
-            f"'{model}' could not be fetched from the Hub ({type(problem).__name__}); check the "
-            "name, your access to it and the connection, or give a local folder."
-        ) from problem

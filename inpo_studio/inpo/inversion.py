@@ -14,6 +14,10 @@ from inpo_studio.inpo.schedule import Schedule, add_noise, ddim_step, implied_no
 Denoise = Callable[[Tensor, int], Tensor]
 """denoise(x_t (n, c, h, w), timestep) -> predicted noise epsilon (n, c, h, w)."""
 
+DenoiseRows = Callable[[Tensor, int, Tensor], Tensor]
+"""denoise(x_t (m, c, h, w), timestep, rows (m,)) -> epsilon (m, c, h, w); `rows` says which of
+the images are meant."""
+
 
 @dataclass(frozen=True)
 class Inversion:
@@ -71,10 +75,7 @@ def invert(
     variance of the DDIM step between the two levels at eta = 1; xi comes from one CPU generator
     per image, so a trajectory does not depend on its batch.
     """
-    if list(levels) != sorted(set(levels)) or not levels:
-        raise ValueError("Inversion levels must ascend.")
-    if eta > 0 and (generators is None or len(generators) != x_0.shape[0]):
-        raise ValueError("Inversion with eta > 0 needs one generator per image.")
+    _check(x_0, levels, eta, generators)
     x, noise = x_0, denoise(x_0, 0)
     alpha_bar = torch.tensor(schedule.final_alpha_bar, dtype=torch.float64)
     states, predictions = [], []
@@ -88,6 +89,49 @@ def invert(
         predictions.append(noise)
         alpha_bar = alpha_bar_next
     return Inversion(torch.stack(states), torch.stack(predictions))
+
+
+@torch.no_grad()
+def invert_to(
+    denoise: DenoiseRows,
+    x_0: Tensor,
+    schedule: Schedule,
+    levels: Sequence[int],
+    depth: Tensor,
+    eta: float = 0.0,
+    generators: Sequence[torch.Generator] | None = None,
+) -> Tensor:
+    """Invert each image of x_0 (n, c, h, w) up to its own level, levels[depth]: (n, c, h, w).
+
+    `depth` (n,) indexes `levels`. The steps are those of `invert`; an image takes depth + 1 of
+    them and leaves the batch. This is what inverting by a moving policy costs at every visit.
+    """
+    _check(x_0, levels, eta, generators)
+    x = x_0.clone()
+    alpha_bar, label = torch.tensor(schedule.final_alpha_bar, dtype=torch.float64), 0
+    for index, level in enumerate(levels):
+        rows = torch.nonzero(depth.cpu() >= index).flatten()
+        if not len(rows):
+            break
+        here, alpha_bar_next = rows.to(x.device), schedule.at(level)
+        noise = denoise(x[here], label, rows).to(x.dtype)
+        moved = ddim_inverse_step(x[here], noise, alpha_bar, alpha_bar_next)
+        if eta > 0 and generators is not None:
+            drawn = _draw(moved, [generators[row] for row in rows.tolist()])
+            moved = moved + eta * ddim_sigma(alpha_bar_next, alpha_bar) * drawn
+        x[here] = moved
+        alpha_bar, label = alpha_bar_next, level
+    return x
+
+
+def level_above(levels: Sequence[int], timesteps: Tensor) -> Tensor:
+    """Index of the level at which the published code leaves x_t for a timestep, (n,).
+
+    It steps up from every entry of its grid below t, and so ends at the first level not below t,
+    or at the last level: up to one spacing away from t.
+    """
+    index = torch.searchsorted(torch.tensor(levels), timesteps.cpu().contiguous())
+    return index.clamp_max(len(levels) - 1)
 
 
 def ddim_sigma(alpha_bar_high: Tensor, alpha_bar_low: Tensor) -> float:
@@ -139,6 +183,18 @@ def mix_noise(tau: Tensor, fresh: Tensor, kappa: float | Tensor) -> Tensor:
     share = share.reshape(-1, *[1] * (tau.ndim - 1))
     keep = (1 - share.square()).sqrt().to(device=tau.device, dtype=tau.dtype)
     return keep * tau + share.to(device=tau.device, dtype=tau.dtype) * fresh
+
+
+def _check(
+    x_0: Tensor,
+    levels: Sequence[int],
+    eta: float,
+    generators: Sequence[torch.Generator] | None,
+) -> None:
+    if list(levels) != sorted(set(levels)) or not levels:
+        raise ValueError("Inversion levels must ascend.")
+    if eta > 0 and (generators is None or len(generators) != x_0.shape[0]):
+        raise ValueError("Inversion with eta > 0 needs one generator per image.")
 
 
 def _draw(like: Tensor, generators: Sequence[torch.Generator]) -> Tensor:

@@ -137,6 +137,22 @@ def ddim_step(x: Tensor, noise: Tensor, alpha_bar_from: Tensor, alpha_bar_to: Te
     return add_noise(predicted_x_0(x, noise, alpha_bar_from), noise, alpha_bar_to)
 
 
+def sigma(alpha_bar_t: Tensor) -> Tensor:
+    """sigma_t = sqrt((1 - alpha_bar_t) / alpha_bar_t): noise against signal, float64 as given."""
+    return ((1.0 - alpha_bar_t) / alpha_bar_t).sqrt()
+
+
+def sigma_weights(schedule: Schedule, timesteps: Tensor, power: float) -> Tensor:
+    """A weight for every timestep, (T,) float64: sigma_t^power over its mean at `timesteps`.
+
+    Power 2 is the factor that stands before the error where the reward is put on x_0, and that
+    the published code leaves out; at the midpoint of a pair, where the two implied noises are
+    (x_0^l - x_0^w) / sigma_t apart, power 1 makes every level pull alike; 0 weighs nothing.
+    """
+    weights = sigma(schedule.alpha_bar) ** power
+    return weights / weights[timesteps].mean()
+
+
 def _coefficients(alpha_bar_t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), shaped and typed for latents `like`."""
     if alpha_bar_t.dtype != torch.float64:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbos import DBOS
 
-from inpo_studio.engine import Engine
+from inpo_studio.engine import SPARE, USUAL, Engine
 from inpo_studio.settings import Settings
 from storage.engines import Database
 from storage.files import FileStore
@@ -54,10 +54,14 @@ class JobContext:
     stopping: threading.Event
     keeps_ready: bool = False
     """Whether this worker makes pairs without being asked."""
+    priority: int = USUAL
     _looked_at: float = field(default=0.0, repr=False)
 
     def checkpoint(self) -> None:
-        """Call between items: raises HandBack or JobCancelled when the job is to stop here."""
+        """Call between items: raises HandBack or JobCancelled when the job is to stop here.
+
+        What only fills idle time is put back at once while a person waits for something brief.
+        """
         if self.stopping.is_set():
             raise HandBack
         now = time.monotonic()
@@ -67,6 +71,20 @@ class JobContext:
         found = self.engine.find(self.job_id)
         if found is not None and found.state == "cancelled":
             raise JobCancelled
+        if self.priority >= SPARE:
+            self._make_way(USUAL)
+
+    def give_way(self) -> None:
+        """Call between items that are stored: hands the job back while a more urgent one waits.
+
+        It is taken up again after that one, and must then go on where it was.
+        """
+        self._make_way(self.priority)
+
+    def _make_way(self, priority: int) -> None:
+        if self.engine.waits_before(priority):
+            self.engine.hand_back([self.job_id])
+            raise HandBack
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         """Say how far the job is; the studio's progress bars read it."""

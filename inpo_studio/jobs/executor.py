@@ -19,7 +19,7 @@ from inpo_studio.jobs.context import HandBack, JobCancelled, JobContext, JobFail
 from inpo_studio.jobs.kinds import KINDS, Kind
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.supply import Supply
-from inpo_studio.jobs.upkeep import settle_rounds
+from inpo_studio.jobs.upkeep import settle_rounds, sweep_rounds
 from inpo_studio.settings import Settings
 from storage.engines import open_database
 from storage.errors import StorageError
@@ -29,6 +29,8 @@ from storage.migrate import migrate
 MAX_RECOVERY_ATTEMPTS = 3
 """How often a job is taken up again after its worker died on it without getting any further."""
 STOP_GRACE_S = 2.0
+LONGEST_STOP_S = 30.0
+"""A bound on waiting for the engine to stop; it takes well below a second."""
 UPKEEP_EVERY_S = 2.0
 
 log = logging.getLogger("inpo_studio.jobs")
@@ -40,7 +42,11 @@ def _job(kind: str, payload: dict[str, Any]) -> Any:
     executor, job_id = _working, DBOS.workflow_id
     if executor is None or job_id is None:
         raise HandBack
-    return executor.work(job_id, kind, payload)
+    try:
+        return executor.work(job_id, kind, payload)
+    except HandBack:
+        executor.hold_back()
+        raise
 
 
 class Executor:
@@ -63,6 +69,7 @@ class Executor:
         self._kinds = kinds
         self._keeps_ready = keeps_ready and "pairs" in kinds
         self._stopping = threading.Event()
+        self._let_go = threading.Event()
         self._at_work: set[str] = set()
         self._handed_back: set[str] = set()
 
@@ -117,6 +124,7 @@ class Executor:
         while self._at_work and time.monotonic() < deadline:
             time.sleep(0.02)
         DBOS.destroy()
+        self._let_go.set()
         self._upkeep.join(timeout=5.0)
         stuck = set(self._at_work)
         self._engine.hand_back(stuck | self._handed_back)
@@ -125,6 +133,15 @@ class Executor:
         self._database.dispose()
         self._leave()
         return not stuck
+
+    def hold_back(self) -> None:
+        """Wait, when the worker stops, until the engine has stopped too.
+
+        To an engine that still runs a job that returns is room for the next one, which it would
+        take out of the queue and then find nobody to give it to.
+        """
+        if self._stopping.is_set():
+            self._let_go.wait(LONGEST_STOP_S)
 
     def work(self, job_id: str, kind: str, payload: dict[str, Any]) -> Any:
         """Do one job; called by the engine, in a thread of its own."""
@@ -153,6 +170,7 @@ class Executor:
             self._at_work.discard(job_id)
 
     def _do(self, job_id: str, kind: str, payload: dict[str, Any]) -> Any:
+        status = self._engine.status(job_id)
         context = JobContext(
             job_id=job_id,
             kind=kind,
@@ -163,6 +181,7 @@ class Executor:
             pipelines=self._pipelines,
             stopping=self._stopping,
             keeps_ready=self._keeps_ready,
+            priority=status.priority,
         )
         context.checkpoint()
         known = self._kinds.get(kind)
@@ -170,7 +189,7 @@ class Executor:
             raise JobFailed(
                 f"This worker does not know jobs of the kind {kind!r}; upgrade it and try again."
             )
-        self._renew_attempts(context, self._engine.status(job_id))
+        self._renew_attempts(context, status)
         return known(context, payload)
 
     def _renew_attempts(self, context: JobContext, status: JobStatus) -> None:
@@ -190,6 +209,7 @@ class Executor:
         while True:
             try:
                 settle_rounds(self._database, self._engine)
+                sweep_rounds(self._database, self._settings.workspace)
                 if self._keeps_ready:
                     supply.top_up()
                 if not pruned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from inpo_studio.jobs import comparisons, pairs, rounds
+from inpo_studio.jobs import comparisons, pairs, rounds, trials
 from inpo_studio.jobs.context import JobContext
 
 Kind = Callable[[JobContext, dict[str, Any]], Any]
@@ -15,4 +15,5 @@ KINDS: Mapping[str, Kind] = {
     "pairs": pairs.run,
     "comparisons": comparisons.run,
     "round": rounds.run,
+    "trial": trials.run,
 }

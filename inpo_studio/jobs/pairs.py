@@ -75,6 +75,8 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
             _make(painter, missing[start : start + together])
             done += len(missing[start : start + together])
             context.progress(done, asked.count)
+            if done < asked.count:
+                context.give_way()
     return {"pair_ids": [item.pair_id for item in items]}
 
 

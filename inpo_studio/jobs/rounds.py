@@ -13,20 +13,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.orm import Session
-
-from inpo_studio.configs import GenerationConfig
-from inpo_studio.jobs import comparisons, trainer
+from inpo_studio.jobs import trainer
 from inpo_studio.jobs.beside import Beside
 from inpo_studio.jobs.context import JobCancelled, JobContext, JobFailed
+from inpo_studio.jobs.rendering import render
 from storage.errors import NothingToTrain, StaleAttempt, StorageError
-from storage.prompts import list_prompts
 from storage.rounds import (
     claim_attempt,
     freeze_choices,
     get_round,
     request,
-    round_pairs,
     set_state,
     update_progress,
 )
@@ -36,8 +32,7 @@ from storage.transitions import WORKED_ON
 RESTARTS = 2
 """How often a training that dies is started again, as long as it gets further each time."""
 PROGRESS_EVERY_S = 2.0
-SAMPLE_PROMPTS = 4
-SAMPLE_SEEDS = (0,)
+LEFT_WAIT_S = 1.0
 
 log = logging.getLogger("inpo_studio.jobs.rounds")
 
@@ -49,7 +44,9 @@ class _Run:
     context: JobContext
     round_id: str
     attempt: int = 0
-    said_stage: str | None = None
+    said: tuple[str | None, int] = ("", -1)
+    """Stage and step as they were told last. Before its first step the training tells by itself
+    what it waits for and prepares."""
     said_at: float = 0.0
 
 
@@ -64,7 +61,7 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
         if state == "running":
             state = context.stage("train", lambda: _train(this))
         if state == "trained":
-            context.stage("render", lambda: _render(this))
+            context.stage("render", lambda: render(context, this.round_id))
             state = _finish(this)
     except JobCancelled:
         _cancel(this)
@@ -107,7 +104,9 @@ def _train(this: _Run) -> str:
             return resting
         settings = this.context.settings
         end = trainer.train(settings, this.round_id, this.attempt, lambda: _watch(this, beside))
-        if end.ending != "died":
+        if end.ending == "left":
+            _let_go(this)
+        elif end.ending != "died":
             return _settle(this, end)
         log.warning("round %s: %s", this.round_id, end.sentence)
         step = _read(this).step
@@ -133,13 +132,22 @@ def _begin_attempt(this: _Run) -> RoundState | None:
     return None
 
 
+def _let_go(this: _Run) -> None:
+    """A training was told to end: so is this worker when the system shuts down, in this moment."""
+    this.context.stopping.wait(LEFT_WAIT_S)
+    this.context.checkpoint()
+
+
 def _watch(this: _Run, beside: Beside) -> None:
     """While the training runs: pass its step on, look whether the job is to stop, make pairs."""
     this.context.checkpoint()
     row = _read(this)
+    begun = row.stage not in (None, "freeze", "cache")
     now = time.monotonic()
-    if row.stage != this.said_stage or now - this.said_at > PROGRESS_EVERY_S:
-        this.said_stage, this.said_at = row.stage, now
+    said = (row.stage, row.step)
+    later = now - this.said_at > PROGRESS_EVERY_S
+    if begun and (row.stage != this.said[0] or (later and said != this.said)):
+        this.said, this.said_at = said, now
         this.context.progress(row.step, row.total_steps, row.stage or "")
     if row.stage == "train":
         beside.make_one()
@@ -157,7 +165,7 @@ def _settle(this: _Run, end: trainer.TrainerEnd) -> str:
     if end.ending == "done" and row.state != "cancelling":
         return "trained"
     if end.ending == "failed":
-        sentence = row.failure or f"The training failed. The end of its log:\n{end.sentence}"
+        sentence = row.failure or end.sentence
         _fail(this, sentence)
         raise JobFailed(sentence)
     if row.state == "cancelling":
@@ -166,36 +174,6 @@ def _settle(this: _Run, end: trainer.TrainerEnd) -> str:
         return _set(this, "paused")
     # The wish changed after the training had stopped for the earlier one: it goes on.
     return _train(this)
-
-
-def _render(this: _Run) -> dict[str, Any]:
-    """Draw a few held-out prompts with base and aligned; the round is done without them too."""
-    with this.context.database.read() as session:
-        prompts = list_prompts(session, "held_out")[:SAMPLE_PROMPTS]
-        generation = _generation(this, session)
-    if not prompts:
-        return {}
-    try:
-        with this.context.database.write() as session:
-            update_progress(session, this.round_id, _read(this).attempt, stage="render")
-        asked = {
-            "prompt_ids": [prompt.id for prompt in prompts],
-            "seeds": list(SAMPLE_SEEDS),
-            "round_id": this.round_id,
-            "generation": generation.model_dump(),
-        }
-        return comparisons.run(this.context, asked)
-    except Exception:
-        log.exception("round %s: its samples could not be drawn", this.round_id)
-        return {}
-
-
-def _generation(this: _Run, session: Session) -> GenerationConfig:
-    """The settings of the pictures that were chosen between."""
-    frozen = round_pairs(session, this.round_id)
-    names = ("guidance", "steps", "width", "height", "negative_prompt")
-    made_with = {name: getattr(frozen[0].winner_image, name) for name in names} if frozen else {}
-    return GenerationConfig.model_validate(made_with)
 
 
 def _finish(this: _Run) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
-from inpo_studio.engine import Engine
+from inpo_studio.engine import SPARE, Engine
 from inpo_studio.jobs.context import stable_id
 from inpo_studio.settings import Settings
 from inpo_studio.studio.pairs import policy_adapter
@@ -93,6 +93,7 @@ class Supply:
                 "adapter_id": lack.adapter_id,
             },
             job_id=job_id,
+            priority=SPARE,
         )
         log.info("%d pairs are missing; %d are asked for", lack.missing, count)
         return job_id

@@ -7,22 +7,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from inpo_studio.processes import spawn, stop, thread_environment
+from inpo_studio.processes import spawn, step_back, stop, thread_environment
 from inpo_studio.settings import Settings
+from inpo_studio.studio.logs import round_log_path
 
 POLL_S = 0.2
-LOG_LINES = 8
+LEAVE_S = 2.0
+"""How long a training that is told to go may take to save what it has learnt."""
+NICENESS = 7
+"""A training goes after everything that a person waits for, pairs to label among it."""
 OOM_SCORE = 500
 """On Linux the training is the first to go when memory runs out, not the studio."""
 
-Ending = Literal["done", "paused", "cancelled", "failed", "died"]
-_EXITS: dict[int, Ending] = {0: "done", 3: "paused", 4: "cancelled", 5: "failed"}
+Ending = Literal["done", "paused", "cancelled", "failed", "left", "died"]
+_EXITS: dict[int, Ending] = {0: "done", 3: "paused", 4: "cancelled", 5: "failed", 6: "left"}
+_SENTENCES: dict[Ending, str] = {
+    "failed": "The training failed; the end of its log says more.",
+    "left": "The training was told to end from outside the studio.",
+}
 _KERNEL_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
@@ -37,13 +44,15 @@ class TrainerEnd:
 def train(settings: Settings, round_id: str, attempt: int, watch: Callable[[], None]) -> TrainerEnd:
     """Run the training process of one attempt to its end.
 
-    `watch` is called a few times a second; when it raises, the process is stopped first.
+    `watch` is called a few times a second; when it raises, the process is told to go first, which
+    saves what it has learnt.
     """
-    log_path = settings.logs / f"round-{round_id}.log"
+    log_path = round_log_path(settings, round_id)
     killed_before = _out_of_memory_kills()
     child = spawn(
         command(settings, round_id, attempt), log_path=log_path, env=_environment(settings)
     )
+    step_back(NICENESS, child.pid)
     with contextlib.suppress(OSError):
         Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
     try:
@@ -54,11 +63,11 @@ def train(settings: Settings, round_id: str, attempt: int, watch: Callable[[], N
             except subprocess.TimeoutExpired:
                 watch()
     finally:
-        stop(child, grace_s=2.0)
+        stop(child, grace_s=LEAVE_S)
     if code in _EXITS:
-        return TrainerEnd(_EXITS[code], last_lines(log_path) if code == 5 else "")
+        return TrainerEnd(_EXITS[code], _SENTENCES.get(_EXITS[code], ""))
     out_of_memory = code == -9 and _rises(_out_of_memory_kills, killed_before)
-    return TrainerEnd("died", _death(code, out_of_memory, log_path))
+    return TrainerEnd("died", _death(code, out_of_memory))
 
 
 def command(settings: Settings, round_id: str, attempt: int) -> list[str]:
@@ -76,33 +85,20 @@ def command(settings: Settings, round_id: str, attempt: int) -> list[str]:
     ]
 
 
-def last_lines(log_path: Path, count: int = LOG_LINES) -> str:
-    """Return the end of a log, or an empty text."""
-    try:
-        with log_path.open("rb") as stream:
-            stream.seek(max(0, log_path.stat().st_size - 4096))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(deque((line for line in lines if line.strip()), count))
-
-
 def _environment(settings: Settings) -> dict[str, str]:
     return {**settings.to_environment(), **thread_environment(settings.threads)}
 
 
-def _death(code: int, out_of_memory: bool, log_path: Path) -> str:
+def _death(code: int, out_of_memory: bool) -> str:
     if out_of_memory:
-        why = (
+        return (
             "The system ended the training because memory ran out; "
             "use a smaller micro_batch_pairs, or close other programs."
         )
-    elif code < 0:
-        why = f"The training was ended by signal {-code} ({_signal_name(-code)})."
-    else:
-        why = f"The training ended by itself with exit code {code}."
-    lines = last_lines(log_path)
-    return f"{why} The end of its log:\n{lines}" if lines else why
+    if code < 0:
+        name = _signal_name(-code)
+        return f"The training was ended by signal {-code} ({name}); resume the round to go on."
+    return f"The training ended by itself with exit code {code}; the end of its log says why."
 
 
 def _signal_name(number: int) -> str:

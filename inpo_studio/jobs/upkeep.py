@@ -1,8 +1,10 @@
-"""What a worker puts right beside its jobs: rounds whose job has ended without them."""
+"""What a worker puts right beside its jobs: rounds whose job has ended without them, leftovers."""
 
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 from inpo_studio.engine import Engine
 from storage.engines import Database
@@ -53,3 +55,24 @@ def _settle(database: Database, engine: Engine, row: Round) -> None:
             set_state(session, row.id, "failed", failure=failure)
         elif request(session, row.id, "cancel").state == "cancelling":
             set_state(session, row.id, "cancelled")
+
+
+def sweep_rounds(database: Database, workspace: Path) -> list[Path]:
+    """Remove what rounds that are done or cancelled need no more; returns the folders removed.
+
+    Their checkpoints can never be gone on from. Adapters stay: one of an earlier step may still
+    be kept, and folders of rounds that this database does not know are none of its business.
+    """
+    rounds = workspace / "rounds"
+    found = [*rounds.glob("*/checkpoints"), *rounds.glob("*/adapters/.*.tmp")]
+    if not found:
+        return []
+    with database.read() as session:
+        rows = list_rounds(session)
+    over = {row.id for row in rows if row.state in ("done", "cancelled")}
+    gone = []
+    for path in found:
+        if path.relative_to(rounds).parts[0] in over:
+            shutil.rmtree(path, ignore_errors=True)
+            gone.append(path)
+    return gone

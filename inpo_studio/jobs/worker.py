@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping
 
 from inpo_studio.jobs.executor import STOP_GRACE_S, Executor
 from inpo_studio.jobs.kinds import KINDS, Kind
-from inpo_studio.processes import WorkerRunning, watch_lifeline, worker_lock
+from inpo_studio.processes import WorkerRunning, step_back, watch_lifeline, worker_lock
 from inpo_studio.settings import Settings, load_settings
 
 SLOT_TAKEN = 76
-NICENESS = 5
-"""How far a worker and its trainings step back for the pages on a busy machine (POSIX)."""
 """Exit code of a worker process that finds another one in its slot."""
+NICENESS = 5
+"""How far a worker steps back for the pages on a busy machine; its trainings go further."""
 LOG_FORMAT = "%(asctime)s %(name)s %(message)s"
 
 log = logging.getLogger("inpo_studio.jobs")
@@ -125,8 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Work on the jobs of a workspace.")
     parser.add_argument("--slot", type=int, default=0)
     options = parser.parse_args(arguments)
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    step_back(NICENESS)
     try:
         run_worker(load_settings(), options.slot)
     except WorkerRunning as running:

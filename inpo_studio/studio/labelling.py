@@ -11,11 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import check_annotator, record_choice
+from inpo_studio.studio.choices import check_annotator
 from inpo_studio.studio.leases import Leases
 from inpo_studio.studio.pairs import policy_adapter
-from storage.choices import undo_choice
-from storage.errors import NotFound
+from storage.choices import record_choice, undo_choice
+from storage.errors import AlreadyChosen, NotFound
 from storage.frozen import rounds_that_froze
 from storage.pairs import next_unlabelled
 from storage.schema import Answer, Choice, Pair
@@ -77,26 +77,35 @@ class Labelling:
     """Serves pairs to pages and takes in their clicks; one object for the whole web process."""
 
     def __init__(
-        self, studio: Studio, leases: Leases | None = None, *, overlap: bool = False
+        self, studio: Studio, leases: Leases | None = None, *, overlap: bool | None = None
     ) -> None:
-        """With `overlap` everybody chooses on every pair, one after the other; else one does."""
+        """With `overlap` everybody chooses on every pair, else one person does; None: as set."""
         self._studio = studio
         self._leases = leases or Leases()
-        self._overlap = overlap
+        self._overlap = studio.settings.overlap if overlap is None else overlap
+        self._own_leases: dict[str, Leases] = {}
         self._serving = threading.Lock()
+
+    def _leases_of(self, annotator: str) -> Leases:
+        """With overlap only the pages of one person keep out of each other's way."""
+        if not self._overlap:
+            return self._leases
+        return self._own_leases.setdefault(annotator, Leases())
 
     def serve(self, annotator: str, page: str, holding: Sequence[str], want: int) -> Batch:
         """Return up to `want` pairs for a page beside those it holds.
 
-        Two pages never get the same pair. What the page holds stays reserved for it, unless it
-        was chosen on or retired meanwhile (`lost`).
+        Two pages never get the same pair, unless they are different people's and overlap is
+        asked for. What the page holds stays reserved for it, unless it was chosen on or retired
+        meanwhile (`lost`).
         """
         model = self._studio.settings.model
         want = max(0, min(want, MOST_AT_ONCE))
         holder = f"{annotator}\x1f{page}"
         with self._serving, self._studio.database.read() as session:
-            kept = self._still_open(session, annotator, self._leases.hold(holder, holding))
-            self._leases.keep_only(holder, kept)
+            leases = self._leases_of(annotator)
+            kept = self._still_open(session, annotator, leases.hold(holder, holding))
+            leases.keep_only(holder, kept)
             policy = policy_adapter(session, model)
             found = next_unlabelled(
                 session,
@@ -104,10 +113,10 @@ class Labelling:
                 policy,
                 want,
                 annotator if self._overlap else None,
-                exclude={*self._leases.held_by_others(holder), *kept},
+                exclude={*leases.held_by_others(holder), *kept},
                 own_first=True,
             )
-            self._leases.hold(holder, [pair.id for pair in found])
+            leases.hold(holder, [pair.id for pair in found])
         return Batch([_shuffled(pair) for pair in found], [p for p in holding if p not in kept])
 
     def _still_open(self, session: Session, annotator: str, pair_ids: Collection[str]) -> set[str]:
@@ -122,20 +131,24 @@ class Labelling:
     def commit(self, annotator: str, click: Click) -> None:
         """Record a click durably; the same key again changes nothing.
 
-        Raises AlreadyChosen when the person chose on this pair elsewhere, InvalidInput and
-        NotFound for what cannot be a click.
+        Raises AlreadyChosen when the person chose on this pair elsewhere or, without overlap,
+        somebody else did; InvalidInput and NotFound for what cannot be a click.
         """
-        record_choice(
-            self._studio,
-            key=click.key,
-            pair_id=click.pair_id,
-            choice=click.choice,
-            left_image_id=click.left_image_id,
-            right_image_id=click.right_image_id,
-            annotator=annotator,
-            milliseconds=click.milliseconds,
-        )
-        self._leases.free(click.pair_id)
+        annotator = check_annotator(annotator)
+        with self._studio.database.write() as session:
+            if not self._overlap:
+                _refuse_second(session, click, annotator)
+            record_choice(
+                session,
+                key=click.key,
+                pair_id=click.pair_id,
+                choice=click.choice,
+                left_image_id=click.left_image_id,
+                right_image_id=click.right_image_id,
+                annotator=annotator,
+                milliseconds=click.milliseconds,
+            )
+        self._leases_of(annotator).free(click.pair_id)
 
     def undo(self, annotator: str, page: str, key: str) -> Undone:
         """Undo the choice with this key, if it is the annotator's; again changes nothing.
@@ -152,7 +165,7 @@ class Labelling:
             undo_choice(session, row.id)
             frozen = [found.number for found in rounds_that_froze(session, row.id)]
             pair_id = row.pair_id
-        self._leases.hold(f"{annotator}\x1f{page}", [pair_id])
+        self._leases_of(annotator).hold(f"{annotator}\x1f{page}", [pair_id])
         return Undone(True, frozen)
 
     def history(self, annotator: str, before: int | None, limit: int) -> list[Past]:
@@ -175,6 +188,17 @@ class Labelling:
             query = query.where(Choice.position < before)
         with self._studio.database.read() as session:
             return [_past(choice) for choice in session.scalars(query)]
+
+
+def _refuse_second(session: Session, click: Click, annotator: str) -> None:
+    """Another web process on the same database may have shown the pair to somebody else."""
+    other = select(Choice.id).where(
+        Choice.pair_id == click.pair_id,
+        Choice.undone_at.is_(None),
+        Choice.annotator != annotator,
+    )
+    if session.scalar(other.limit(1)) is not None:
+        raise AlreadyChosen("Somebody else has chosen on this pair meanwhile; go on with the next.")
 
 
 def _past(choice: Choice) -> Past:

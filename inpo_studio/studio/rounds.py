@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy.orm import Session
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
+from inpo_studio.studio.adopting import adopt_round, keep_checkpoint
 from inpo_studio.studio.errors import StudioError
-from storage import choices, metrics, model_states, pairs, rounds
+from inpo_studio.studio.logs import last_lines, round_log_path
+from inpo_studio.studio.planning import (
+    DECIDED,
+    RoundPlan,
+    Which,
+    configure,
+    default_config,
+    find_parent,
+    plan_round,
+    selection_of,
+    usable_choices,
+)
+from storage import metrics, model_states, rounds
 from storage.adapters import get_adapter
-from storage.schema import Adapter, Choice, Metric, Round, RoundRequest
+from storage.progress import get_progress
+from storage.schema import Adapter, Metric, Round, RoundRequest
+from storage.transitions import WORKED_ON
 
-DECIDED = ("left", "right", "tie")
+__all__ = [
+    "AT_REST",
+    "DECIDED",
+    "ENDED",
+    "RoundPlan",
+    "RoundStatus",
+    "adopt_round",
+    "cancel_round",
+    "default_config",
+    "find_round",
+    "finish_round",
+    "keep_checkpoint",
+    "pause_round",
+    "plan_round",
+    "resume_round",
+    "round_log",
+    "round_status",
+    "start_round",
+]
+
 ENDED = ("done", "failed", "cancelled")
 AT_REST = (*ENDED, "paused")
 
@@ -28,67 +65,74 @@ class RoundStatus:
     metrics: list[Metric]
     adapter: Adapter | None
     adapter_folder: Path | None
-
-
-def default_config(clear_choices: int) -> RoundConfig:
-    """Return the configuration a round starts with for this many choices to learn from.
-
-    A round never takes more pairs a step than there are.
-    """
-    usual = RoundConfig()
-    batch = max(1, min(usual.batch_pairs, clear_choices))
-    micro = usual.micro_batch_pairs if batch == usual.batch_pairs else batch
-    return usual.model_copy(update={"batch_pairs": batch, "micro_batch_pairs": micro})
+    note: str = ""
+    """Before the first step: what the training waits for or prepares, as a sentence."""
 
 
 def start_round(
     studio: Studio,
     *,
+    changes: Mapping[str, Any] | None = None,
+    which: Which = "all",
+    annotators: Sequence[str] | None = None,
+    parent: str | EllipsisType | None = ...,
     steps: int | None = None,
     objective: str | None = None,
     seed: int | None = None,
 ) -> Round:
     """Make a round of the present choices and hand it to the worker.
 
-    Its parent is the adopted round. Raises StudioError when there is nothing to learn from.
+    `changes` are fields of RoundConfig in place of the defaults; `steps`, `objective` and `seed`
+    are three of them by name. `which` is "fresh" for the choices no earlier round has learnt
+    from, `annotators` names whose count. `parent` is a round's id to branch from, None for the
+    base model, Ellipsis for the adopted round. Raises StudioError when there is nothing to learn
+    from and for settings that cannot be used.
     """
     model = studio.settings.model
+    selection = selection_of(which, annotators)
+    asked = {**(changes or {}), **_named(steps=steps, objective=objective, seed=seed)}
     with studio.database.write() as session:
-        clear = _clear_choices(session, model)
+        found = usable_choices(session, model, selection)
+        clear = sum(choice.pair.prompt.split == "train" for choice in found)
         if not clear:
-            raise StudioError(
-                f"There are no choices to learn from for {model}; record some on training prompts "
-                "with `inpo-studio choose` first."
-            )
-        config = _configured(len(clear), steps, objective, seed)
-        parent = model_states.adopted_round(session, model)
+            raise StudioError(_nothing_to_learn(model, selection))
+        before = find_parent(session, model, parent)
+        config = configure(session, clear, asked, before)
+        _same_rank(asked, config, before)
         made = rounds.create_round(
             session,
             model=model,
-            parent_id=None if parent is None else parent.id,
+            parent_id=None if before is None else before.id,
             config=config.model_dump(),
             seed=config.seed,
             total_steps=config.steps,
             job_id=uuid4().hex,
+            selection=selection,
         )
     _enqueue(studio, made)
     return made
 
 
-def _clear_choices(session: Session, model: str) -> list[Choice]:
-    return [
-        choice
-        for choice in choices.live_choices(session, model)
-        if choice.choice in DECIDED and choice.pair.prompt.split == "train"
-    ]
+def _named(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _configured(
-    clear: int, steps: int | None, objective: str | None, seed: int | None
-) -> RoundConfig:
-    given = {"steps": steps, "objective": objective, "seed": seed}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return RoundConfig.model_validate({**default_config(clear).model_dump(), **chosen})
+def _nothing_to_learn(model: str, selection: dict[str, Any] | None) -> str:
+    if selection is not None:
+        return "None of these choices are left to learn from; take all choices, or label more."
+    return (
+        f"There are no choices to learn from for {model}; record some on training prompts "
+        "with `inpo-studio choose` first."
+    )
+
+
+def _same_rank(asked: Mapping[str, Any], config: RoundConfig, parent: Round | None) -> None:
+    """Refuse a rank that would silently be another: the adapter starts as a copy."""
+    if parent is not None and asked.get("rank") not in (None, config.rank):
+        raise StudioError(
+            f"A round that starts from round {parent.number} has its rank ({config.rank}); leave "
+            "the rank as it is, or start from the base model."
+        )
 
 
 def pause_round(studio: Studio, round_id: str) -> None:
@@ -124,20 +168,9 @@ def _enqueue(studio: Studio, found: Round) -> None:
     studio.engine.enqueue("round", {"round_id": found.id}, job_id=found.job_id)
 
 
-def adopt_round(studio: Studio, round_id: str | None) -> int:
-    """Make new pairs with this round's adapter from now on; None goes back to the base model.
-
-    In the same transaction unlabelled pairs of the older policy are retired, and those of the
-    new one that were retired earlier come back. Returns how many were retired.
-    """
-    model = studio.settings.model
-    with studio.database.write() as session:
-        model_states.adopt_round(session, model, round_id)
-        policy = None if round_id is None else rounds.get_round(session, round_id).adapter_id
-        chosen = {found.pair_id for found in choices.live_choices(session, model)}
-        open_pairs = [pair for pair in pairs.list_pairs(session, model) if pair.id not in chosen]
-        pairs.restore_pairs(session, [p.id for p in open_pairs if p.adapter_id == policy])
-        return pairs.retire_pairs(session, [p.id for p in open_pairs if p.adapter_id != policy])
+def round_log(studio: Studio, round_id: str, lines: int = 8) -> list[str]:
+    """Return the last lines that the training of a round has written, oldest first."""
+    return last_lines(round_log_path(studio.settings, round_id), lines)
 
 
 def find_round(studio: Studio, name: str | None) -> Round:
@@ -168,5 +201,13 @@ def round_status(studio: Studio, round_id: str, after_step: int = -1) -> RoundSt
         found = rounds.get_round(session, round_id)
         figures = metrics.list_metrics(session, round_id, after_step=after_step)
         adapter = None if found.adapter_id is None else get_adapter(session, found.adapter_id)
+        note = _note(session, found)
     folder = None if adapter is None else studio.settings.workspace / adapter.folder
-    return RoundStatus(found, figures, adapter, folder)
+    return RoundStatus(found, figures, adapter, folder, note)
+
+
+def _note(session: Session, found: Round) -> str:
+    if found.stage not in (None, "freeze", "cache") or found.state not in WORKED_ON:
+        return ""
+    told = None if found.job_id is None else get_progress(session, found.job_id)
+    return "" if told is None else told.note

@@ -41,7 +41,7 @@ class Standing:
     """Clear ones that no round has learnt from yet."""
     goal: int
     ready: int
-    """Pairs nobody has chosen on."""
+    """Pairs nobody has chosen on; with overlap, that the person asking has not chosen on."""
     prompts: int
     """Prompts to label by."""
     round_runs: bool
@@ -51,14 +51,15 @@ class Standing:
     """Why no pairs are made; empty while all is well."""
 
 
-def standing(studio: Studio) -> Standing:
-    """Read the counts in one transaction."""
+def standing(studio: Studio, annotator: str | None = None) -> Standing:
+    """Read the counts in one transaction; `annotator` is who asks."""
     model = studio.settings.model
+    asking = annotator if studio.settings.overlap else None
     with studio.database.read() as session:
         rounds = list_rounds(session, model)
         frozen = count_frozen(session, model)
         adapter_id = policy_adapter(session, model)
-        ready = count_ready(session, model, adapter_id)
+        ready = count_ready(session, model, adapter_id, asking)
         counts: list[int] = [
             session.scalar(query) or 0
             for query in (_live(model), _clear(model), _fresh(model), _prompts())

@@ -2,76 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import Conditioning
-from inpo_studio.inpo.objectives import OBJECTIVES, error, margin
-from inpo_studio.inpo.schedule import Schedule, add_noise, implied_noise
+from inpo_studio.inpo.objectives import OBJECTIVES
+from inpo_studio.inpo.safeguards import winner_penalty
+from inpo_studio.inpo.schedule import Schedule, add_noise, implied_noise, sigma_weights
+from inpo_studio.seeds import derive_seed
 from inpo_studio.training.cache import CachedInversion
 from inpo_studio.training.dataset import Pairs, TrainingData
+from inpo_studio.training.errors import MicroBatch, PairErrors, pair_errors
+from inpo_studio.training.inverting import InvertNow
 from inpo_studio.training.noising import Draws, draw, pair_noise, usable_levels
 from inpo_studio.training.policy import Policy
+from inpo_studio.training.reference import RepeatedReference
 
 # Validation looks at every pair at this many levels spread over the grid, always with the same
 # noise, so that the curve moves with the policy alone.
 VALIDATION_LEVELS = 4
 
-
-@dataclass(frozen=True)
-class PairErrors:
-    """Mean squared noise errors, each ``(n,)``, and the pairs' ``preference`` ``(n,)``."""
-
-    policy_winner: Tensor
-    policy_loser: Tensor
-    reference_winner: Tensor
-    reference_loser: Tensor
-    preference: Tensor
-
-    @staticmethod
-    def cat(parts: list[PairErrors]) -> PairErrors:
-        return PairErrors(
-            *(torch.cat(list(group)) for group in zip(*map(_fields, parts), strict=True))
-        )
-
-    def detach(self) -> PairErrors:
-        return PairErrors(*(tensor.detach() for tensor in _fields(self)))
-
-    def margin(self) -> Tensor:
-        """Per-pair margin m ``(n,)``; negative where the policy leans to the winner."""
-        return margin(
-            self.policy_winner, self.policy_loser, self.reference_winner, self.reference_loser
-        )
-
-    def ranked_right(self) -> float | None:
-        """Share of decided pairs with a negative margin, a zero one counting half; None if none."""
-        decided = self.margin()[self.preference > 0.5]
-        if not len(decided):
-            return None
-        return float(((decided < 0).float() + 0.5 * (decided == 0).float()).mean())
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """``n`` pairs with their noise at their timestep, all of a step that fits in memory."""
-
-    x_0: tuple[Tensor, Tensor]
-    noise: tuple[Tensor, Tensor]
-    reference: tuple[Tensor, Tensor] | None
-    timestep: Tensor
-    conditioning: Conditioning
-    preference: Tensor
+Both = tuple[Tensor, Tensor]
+"""Something of the winners and of the losers."""
 
 
 class Batches:
     """Everything a round's steps draw from.
 
-    ``prompts`` conditions each prompt of ``data`` and, last, the empty prompt. ``inversions`` and
-    ``empty_inversions`` (under the empty prompt) are None where the configuration needs none.
+    ``prompts`` conditions each prompt of ``data`` and, last, the empty prompt. ``refer`` gives the
+    reference's predictions for a micro-batch. ``inversions`` and ``empty_inversions`` (under the
+    empty prompt) are None where the configuration needs none, ``invert_now`` unless the policy
+    inverts.
     """
 
     def __init__(
@@ -81,78 +46,84 @@ class Batches:
         schedule: Schedule,
         grid: tuple[int, ...],
         prompts: Conditioning,
-        inversions: CachedInversion | None,
+        refer: Callable[[MicroBatch], Tensor],
+        inversions: CachedInversion | None = None,
         empty_inversions: CachedInversion | None = None,
+        invert_now: InvertNow | None = None,
     ) -> None:
         self.config = config
         self.data = data
         self.schedule = schedule
         self.grid = grid
         self.prompts = prompts
+        self._refer = refer
         self._inversions = tuple(
             inversion for inversion in (inversions, empty_inversions) if inversion is not None
         )
-        self._tau = tuple(self._implied(inversion) for inversion in self._inversions)
-        self._validation_reference: list[tuple[Tensor, Tensor]] | None = None
+        self._invert_now = invert_now
+        self._repeated = None
+        if config.reference_repeats and config.noise_sharing != "own":
+            self._repeated = RepeatedReference(len(data.train), self._predict_repeated)
+        self._looks: list[list[MicroBatch]] | None = None
+        self._weights = self._level_weights()
 
     def of_step(self, step: int) -> Iterator[MicroBatch]:
         """The micro-batches of optimiser step ``step`` (from 0)."""
-        draws = draw(
-            self.config,
-            step,
-            len(self.data.train),
-            self.grid,
-            self.data.x_0.shape[1:],
-            self.schedule.num_timesteps,
-        )
+        shape, total = self.data.x_0.shape[1:], self.schedule.num_timesteps
+        draws = draw(self.config, step, len(self.data.train), self.grid, shape, total)
         size = self.config.micro_batch_pairs
         for start in range(0, self.config.batch_pairs, size):
-            rows = slice(start, start + size)
-            part = Draws(*(getattr(draws, name)[rows] for name in draws.__dataclass_fields__))
-            yield self._micro_batch(self.data.train.take(part.pairs), part)
+            part = draws.rows(slice(start, start + size))
+            micro = self._micro_batch(self.data.train.take(part.pairs), part)
+            if self._repeated is not None:
+                known = self._repeated.at(part.pairs, part.level, part.dropped)
+                micro = replace(micro, reference=known)
+            yield micro
 
     def errors(self, policy: Policy, micro: MicroBatch) -> PairErrors:
-        """One forward of the policy on winners and losers together, and the reference's."""
-        x_t, timesteps, conditioning, noise = self._inputs(policy, micro)
-        reference = (
-            torch.cat(micro.reference).to(x_t.device)
-            if micro.reference is not None
-            else policy.predict_reference(x_t, timesteps, conditioning)
-        )
-        predicted = policy.predict(x_t, timesteps, conditioning)
-        policy_winner, policy_loser = error(predicted, noise).chunk(2)
-        reference_winner, reference_loser = error(reference, noise).chunk(2)
-        return PairErrors(
-            policy_winner,
-            policy_loser,
-            reference_winner,
-            reference_loser,
-            micro.preference.to(x_t.device),
-        )
+        """One forward of the policy on ``micro``, and one of the reference where it is unknown."""
+        return pair_errors(self.config, policy, micro)
 
     def losses(self, errors: PairErrors, micro: MicroBatch) -> Tensor:
-        """Per-pair loss ``(n,)`` of the configured objective."""
-        return OBJECTIVES[self.config.objective](
-            errors.policy_winner,
-            errors.policy_loser,
-            errors.reference_winner,
-            errors.reference_loser,
-            errors.preference,
-            beta=self.config.beta,
-        )
+        """Per-pair loss ``(n,)`` of the configured objective and safeguard."""
+        beta: float | Tensor = self.config.beta
+        if self.config.sigma_power:
+            weights = self._weights[micro.timestep.cpu()]
+            beta = self.config.beta * weights.to(errors.preference)
+        return self._losses(errors, beta)
 
     @torch.no_grad()
     def validation(self, policy: Policy) -> PairErrors | None:
         """Errors on the validation pairs, averaged over a few levels; None without such pairs."""
-        pairs = self.data.validation
-        if not len(pairs):
+        if not len(self.data.validation):
             return None
-        levels = [
-            PairErrors.cat([self.errors(policy, micro) for micro in self._validation_level(index)])
-            for index in range(VALIDATION_LEVELS)
-        ]
-        mean = [torch.stack(parts).mean(dim=0) for parts in zip(*map(_fields, levels), strict=True)]
-        return PairErrors(*mean)
+        looks = self._looks
+        if looks is None:
+            looks = [list(self._validation_level(index)) for index in range(VALIDATION_LEVELS)]
+            # Where the policy inverts, its x_t are of the moment.
+            self._looks = looks if self._invert_now is None else None
+        return PairErrors.mean(
+            [PairErrors.cat([self.errors(policy, micro) for micro in look]) for look in looks]
+        )
+
+    def validation_loss(self, errors: PairErrors) -> float:
+        """The objective's mean over the pairs of :meth:`validation`."""
+        return float(self._losses(errors, self.config.beta).mean())
+
+    def _losses(self, errors: PairErrors, beta: float | Tensor) -> Tensor:
+        four = (
+            errors.policy_winner,
+            errors.policy_loser,
+            errors.reference_winner,
+            errors.reference_loser,
+        )
+        losses = OBJECTIVES[self.config.objective](
+            *four, errors.preference, beta=beta, label_noise=self.config.label_noise
+        )
+        if self.config.winner_safeguard == "dpop":
+            penalty = winner_penalty(*four, errors.preference, beta=beta)
+            losses = losses + self.config.safeguard_strength * penalty
+        return losses
 
     def _validation_level(self, index: int) -> Iterator[MicroBatch]:
         pairs = self.data.validation
@@ -161,74 +132,98 @@ class Batches:
         generator = torch.Generator().manual_seed(index)
         fresh = torch.randn((len(pairs), *self.data.x_0.shape[1:]), generator=generator)
         for rows in torch.arange(len(pairs)).split(self.config.micro_batch_pairs):
-            draws = Draws(
-                pairs=rows,
-                level=torch.full_like(rows, level),
-                timestep=torch.full_like(rows, self.grid[level]),
-                fresh=fresh[rows],
-                dropped=torch.zeros(len(rows), dtype=torch.bool),
-            )
-            yield self._micro_batch(pairs.take(rows), draws)
+            micro = self._micro_batch(pairs.take(rows), self._at_level(rows, level, fresh[rows]))
+            known = micro.reference if micro.reference is not None else self._refer(micro)
+            yield replace(micro, reference=known.cpu())
+
+    def _predict_repeated(self, pairs: Tensor, level: int, dropped: bool) -> tuple[Tensor, ...]:
+        unused = torch.zeros((len(pairs), *self.data.x_0.shape[1:]))
+        draws = self._at_level(pairs, level, unused)
+        draws = replace(draws, dropped=torch.full_like(draws.dropped, dropped))
+        micro = self._micro_batch(self.data.train.take(pairs), draws)
+        return self._refer(micro).chunk(micro.looks)
+
+    def _at_level(self, pairs: Tensor, level: int, fresh: Tensor) -> Draws:
+        """Visits of ``pairs`` at one level, with their prompts."""
+        return Draws(
+            pairs=pairs,
+            level=torch.full_like(pairs, level),
+            timestep=torch.full_like(pairs, self.grid[level]),
+            fresh=fresh,
+            dropped=torch.zeros(len(pairs), dtype=torch.bool),
+        )
 
     def _micro_batch(self, pairs: Pairs, draws: Draws) -> MicroBatch:
         x_0 = (self.data.x_0[pairs.winner], self.data.x_0[pairs.loser])
         empty = torch.full_like(pairs.prompt, len(self.data.prompts))
-        prompt = torch.where(draws.dropped, empty, pairs.prompt)
-        tau = (draws.fresh, draws.fresh)
-        reference = None
-        if self._tau:
-            side = draws.dropped.long() * (len(self._tau) - 1)
-            at = (side, draws.level, pairs)
-            tau = _both(self._tau, *at)
-            if self._reference_is_cached():
-                reference = _both(tuple(i.noise_pred for i in self._inversions), *at)
+        conditioning = self.prompts.take(torch.where(draws.dropped, empty, pairs.prompt))
+        alpha_bar = self.schedule.at(draws.timestep)
+        reference, tau = None, (draws.fresh, draws.fresh)
+        if self._inversions:
+            tau = self._implied(self._both("x_t", pairs, draws), x_0, alpha_bar)
+            if self.config.reference_repeats and self.config.noise_sharing == "own":
+                reference = torch.cat(self._both("noise_pred", pairs, draws))
+        elif self._invert_now is not None:
+            tau = self._implied(self._inverted_now(pairs, draws, x_0, conditioning), x_0, alpha_bar)
+        noise = pair_noise(self.config, x_0, tau, draws.fresh, alpha_bar)
         return MicroBatch(
-            x_0=x_0,
-            noise=pair_noise(self.config, x_0, tau, draws.fresh, self.schedule.at(draws.timestep)),
+            x_t=self._x_t(x_0, noise, alpha_bar),
+            noise=noise,
             reference=reference,
             timestep=draws.timestep,
-            conditioning=self.prompts.take(prompt),
+            conditioning=conditioning,
             preference=pairs.preference,
+            seeds=draws.seeds,
         )
 
-    def _reference_is_cached(self) -> bool:
-        """Whether x_t is the inversion's own, where the reference's prediction is known."""
-        return self.config.noise_sharing == "own" and self.config.noise_mixing == 0
+    def _x_t(self, x_0: Both, noise: Both, alpha_bar: Tensor) -> Tensor:
+        if self.config.shares_x_t:
+            # The mean of x_t by either side, which are equal but for rounding.
+            return add_noise(0.5 * (x_0[0] + x_0[1]), 0.5 * (noise[0] + noise[1]), alpha_bar)
+        return add_noise(torch.cat(x_0), torch.cat(noise), alpha_bar.repeat(2))
 
-    def _inputs(
-        self, policy: Policy, micro: MicroBatch
-    ) -> tuple[Tensor, Tensor, Conditioning, Tensor]:
-        device = policy.pipeline.device
-        noise = torch.cat(micro.noise)
-        timesteps = torch.cat([micro.timestep, micro.timestep])
-        x_t = add_noise(torch.cat(micro.x_0), noise, self.schedule.at(timesteps))
-        both = torch.arange(len(micro.timestep)).repeat(2)
-        conditioning = micro.conditioning.take(both)
-        return x_t.to(device), timesteps.to(device), conditioning.to(device), noise.to(device)
-
-    def _implied(self, inversion: CachedInversion) -> Tensor:
-        """Implied noise of every image at every level, ``(levels, images, c, h, w)``."""
-        n = len(self.data.x_0)
-        alpha_bar = self.schedule.at(torch.tensor(self.grid))
-        return torch.stack(
-            [
-                implied_noise(inversion.x_t[k], self.data.x_0, alpha_bar[k].expand(n))
-                for k in range(len(self.grid))
-            ]
+    def _implied(self, x_t: Both, x_0: Both, alpha_bar: Tensor) -> Both:
+        return (
+            implied_noise(x_t[0], x_0[0], alpha_bar),
+            implied_noise(x_t[1], x_0[1], alpha_bar),
         )
 
+    def _both(self, name: str, pairs: Pairs, draws: Draws) -> Both:
+        """What the inversions hold of the winners and of the losers, ``(n, c, h, w)`` each."""
+        tables = [getattr(inversion, name) for inversion in self._inversions]
+        side = (draws.dropped.long() * (len(tables) - 1)).tolist()
 
-def _both(
-    tables: tuple[Tensor, ...], side: Tensor, level: Tensor, pairs: Pairs
-) -> tuple[Tensor, Tensor]:
-    """``tables[side][level, image]`` of the winners and of the losers."""
-    return _gather(tables, side, level, pairs.winner), _gather(tables, side, level, pairs.loser)
+        def gather(images: Tensor) -> Tensor:
+            at = zip(side, draws.level.tolist(), images.tolist(), strict=True)
+            return torch.stack([tables[s][level, image] for s, level, image in at])
 
+        return gather(pairs.winner), gather(pairs.loser)
 
-def _gather(tables: tuple[Tensor, ...], side: Tensor, level: Tensor, image: Tensor) -> Tensor:
-    at = zip(side.tolist(), level.tolist(), image.tolist(), strict=True)
-    return torch.stack([tables[s][k, i] for s, k, i in at])
+    def _inverted_now(
+        self, pairs: Pairs, draws: Draws, x_0: Both, conditioning: Conditioning
+    ) -> Both:
+        assert self._invert_now is not None
+        visits = draws.seeds if draws.seeds is not None else draws.level
+        images = torch.cat([pairs.winner, pairs.loser]).tolist()
+        seeds = [
+            derive_seed("inversion", visit, image)
+            for visit, image in zip(visits.tolist() * 2, images, strict=True)
+        ]
+        rows = torch.arange(len(draws.pairs)).repeat(2)
+        found = self._invert_now(
+            torch.cat(x_0), conditioning.take(rows), draws.level.repeat(2), seeds
+        )
+        winner, loser = found.chunk(2)
+        return winner, loser
 
-
-def _fields(errors: PairErrors) -> list[Tensor]:
-    return [getattr(errors, name) for name in errors.__dataclass_fields__]
+    def _level_weights(self) -> Tensor:
+        """Weight of every timestep, ``(T,)``, one in the mean over those trained at."""
+        config = self.config
+        if not config.sigma_power:
+            return torch.ones(self.schedule.num_timesteps, dtype=torch.float64)
+        if config.noise_source == "inverted" and config.timesteps == "grid":
+            trained = torch.tensor([self.grid[k] for k in usable_levels(config, self.grid)])
+        else:
+            above = min(config.highest_timestep, self.schedule.num_timesteps - 1) + 1
+            trained = torch.arange(config.lowest_timestep, above)
+        return sigma_weights(self.schedule, trained, config.sigma_power)

@@ -11,7 +11,9 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,10 @@ from torch import Tensor
 # which other images were inverted beside it.
 BATCH = 16
 _FORMAT = 1
+# An entry that no round has read for so long is of no use to the next one.
+KEEP_S = 30 * 24 * 3600.0
+# What a killed process was writing; no entry takes this long.
+_STALE_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +48,15 @@ class InversionKey:
     """Fingerprint of the model and of the parent's adapter, if any."""
     levels: tuple[int, ...]
     dtype: str
+    noise: str = ""
+    """Eta and the round's seed where noise is added on the way up; empty without."""
 
     def entry(self, x_0: Tensor, prompt: str) -> str:
         """File stem of the entry of ``x_0`` ``(c, h, w)`` for ``prompt``."""
         digest = hashlib.sha256()
         facts = [_FORMAT, self.reference, list(self.levels), self.dtype, prompt, list(x_0.shape)]
+        if self.noise:
+            facts.append(self.noise)
         digest.update(json.dumps(facts).encode("utf-8"))
         digest.update(x_0.float().contiguous().cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -91,6 +101,41 @@ def cached_inversions(
     )
 
 
+def cache_bytes(folder: Path) -> int:
+    """Bytes that the entries under ``folder`` take."""
+    return sum(_status(path)[0] for path in folder.rglob("*.safetensors"))
+
+
+def evict(folder: Path, keep_s: float = KEEP_S, now: float | None = None) -> int:
+    """Remove the entries that were not read or written for ``keep_s`` seconds; returns the bytes.
+
+    Half-written files that a kill left behind go after an hour. An entry that another process
+    removes meanwhile, or that cannot be removed, is passed over.
+    """
+    at = time.time() if now is None else now
+    freed = 0
+    for pattern, allowed in (("*.safetensors", keep_s), ("*.tmp", _STALE_S)):
+        for path in folder.rglob(pattern):
+            size, used_at = _status(path)
+            if at - used_at <= allowed:
+                continue
+            try:
+                path.unlink()
+            except OSError:
+                continue
+            freed += size
+    return freed
+
+
+def _status(path: Path) -> tuple[int, float]:
+    """Size and time of last use; nothing, and used just now, where the file has gone."""
+    try:
+        seen = path.stat()
+    except OSError:
+        return 0, float("inf")
+    return seen.st_size, seen.st_mtime
+
+
 def _path(folder: Path, stem: str) -> Path:
     return folder / stem[:2] / f"{stem}.safetensors"
 
@@ -100,13 +145,17 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     try:
-        entry = load_file(path)
+        entry: dict[str, Tensor] = load_file(path)
     except Exception:  # a damaged file is a missing one: it is made again and replaced
         return None
     whole = set(entry) == {"x_t", "noise_pred"} and all(
         bool(torch.isfinite(tensor).all()) for tensor in entry.values()
     )
-    return entry if whole else None
+    if not whole:
+        return None
+    with suppress(OSError):
+        os.utime(path)  # age is counted from the last use
+    return entry
 
 
 def _write(path: Path, entry: dict[str, Tensor]) -> None:

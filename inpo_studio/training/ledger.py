@@ -8,31 +8,36 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import shutil
+import threading
 import time
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-import torch
+from PIL import Image
 
-from inpo_studio.configs import RoundConfig
-from inpo_studio.diffusion.adapters import save_adapter
 from inpo_studio.settings import Settings
-from inpo_studio.training.dataset import FrozenPair
+from inpo_studio.training.inputs import read_inputs
 from inpo_studio.training.loop import Request, StepRecord, Trainer
-from inpo_studio.training.policy import POLICY
-from inpo_studio.training.prepare import ImageSource, RoundInputs
-from storage.adapters import add_adapter, get_adapter
+from inpo_studio.training.prepare import RoundInputs
+from inpo_studio.training.samples import SamplePrompt
+from inpo_studio.training.snapshots import publish_adapter
+from storage.adapters import add_adapter, add_snapshot, drop_snapshots_after
 from storage.engines import Database, open_database
 from storage.errors import StorageError
 from storage.files import FileStore
 from storage.metrics import drop_metrics_after, record_metrics
-from storage.rounds import get_round, round_pairs, set_state, update_progress
-from storage.schema import Image, RoundPair, RoundStage
+from storage.progress import set_progress
+from storage.rounds import get_round, set_state, update_progress
+from storage.samples import add_sample, drop_samples_after, list_samples
+from storage.schema import Adapter, RoundStage
+from storage.timings import machine_name, note_timings
 from storage.transitions import WORKED_ON
 
 # A commit is synced to the disk, so the metrics of quick steps are written together.
 FLUSH_EVERY_S = 0.7
+TELL_EVERY_S = 1.0
+LOG_EVERY = 10
+"""Steps between lines in the log."""
 
 log = logging.getLogger("inpo_studio.round")
 
@@ -56,6 +61,8 @@ class Ledger:
         self.folder = settings.workspace / "rounds" / round_id
         self._records: list[StepRecord] = []
         self._flushed_at = time.monotonic()
+        self._flushing = threading.Lock()
+        self._told = ("", 0.0)
 
     @staticmethod
     def open(settings: Settings, round_id: str, attempt: int) -> Ledger:
@@ -66,29 +73,8 @@ class Ledger:
 
     def inputs(self) -> RoundInputs:
         """Model, configuration, frozen pairs with their files, and the parent's adapter."""
-        files = FileStore(self.settings.files)
         with self.database.read() as session:
-            row = get_round(session, self.round_id)
-            frozen = round_pairs(session, self.round_id)
-            parent, parent_sha256 = None, ""
-            if row.parent_id is not None:
-                before = get_round(session, row.parent_id)
-                if before.adapter_id is None:
-                    raise ValueError(f"Round {before.number} has no adapter to start from.")
-                adapter = get_adapter(session, before.adapter_id)
-                parent = self.settings.workspace / adapter.folder
-                parent_sha256 = adapter.sha256
-            config = RoundConfig.model_validate({**row.config, "seed": row.seed})
-        images = {i.id: i for pair in frozen for i in (pair.winner_image, pair.loser_image)}
-        return RoundInputs(
-            model=row.model,
-            config=config,
-            pairs=[_frozen(pair) for pair in frozen],
-            images={key: _source(files, image) for key, image in images.items()},
-            parent=parent,
-            parent_sha256=parent_sha256,
-            device=self.settings.device,
-        )
+            return read_inputs(session, self.settings, self.round_id)
 
     def request(self) -> Request | None:
         """What the user has asked of the round since it was started, if anything.
@@ -106,42 +92,58 @@ class Ledger:
             update_progress(session, self.round_id, self.attempt, stage=stage)
 
     def start_at(self, step: int, total_steps: int) -> None:
-        """Training goes on after ``step`` done steps: forget what was measured beyond."""
+        """Training goes on after ``step`` done steps: forget what was reported beyond."""
+        at = (self.round_id, self.attempt)
         with self.database.write() as session:
-            drop_metrics_after(session, self.round_id, self.attempt, step)
-            update_progress(
-                session,
-                self.round_id,
-                self.attempt,
-                stage="train",
-                step=step,
-                total_steps=total_steps,
-            )
+            drop_metrics_after(session, *at, step)
+            drop_samples_after(session, *at, step)
+            drop_snapshots_after(session, *at, step)
+            update_progress(session, *at, stage="train", step=step, total_steps=total_steps)
+        for folder in (self.folder / "adapters").glob("[0-9]*"):
+            if folder.name.isdecimal() and int(folder.name) > step:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def stop_if_asked(self, *_: object) -> None:
-        """Before training there is nothing to keep: pause and cancel end the process at once."""
+    def before_training(self, sentence: str) -> None:
+        """Say what the round waits for or prepares, as the progress of its job.
+
+        There is nothing to keep yet: pause and cancel end the process at once.
+        """
         request = self.request()
         if request in ("pause", "cancel"):
             raise Stopped(request)
+        said, said_at = self._told
+        if sentence == said or (said and time.monotonic() - said_at < TELL_EVERY_S):
+            return
+        self._told = (sentence, time.monotonic())
+        with self.database.write() as session:
+            row = get_round(session, self.round_id)
+            if row.job_id is not None:
+                progress = {"done": row.step, "total": row.total_steps, "note": sentence}
+                set_progress(session, row.job_id, kind="round", **progress)  # type: ignore[arg-type]
 
     def on_step(self, record: StepRecord) -> None:
         """Keep a step's metrics; they reach the database within a second."""
         self._records.append(record)
+        if record.step % LOG_EVERY == 0:
+            right = record.train_ranked_right
+            shown = "" if right is None else f", {right:.0%} ranked right"
+            log.info("step %d: loss %.3f%s", record.step, record.loss, shown)
         if time.monotonic() - self._flushed_at > FLUSH_EVERY_S:
             self.flush()
 
     def flush(self) -> None:
-        """Write the metrics gathered since the last time, in one transaction."""
-        records, self._records = self._records, []
-        self._flushed_at = time.monotonic()
-        if not records:
-            return
-        with self.database.write() as session:
-            for record in records:
-                values = dataclasses.asdict(record)
-                step = values.pop("step")
-                record_metrics(session, self.round_id, self.attempt, step, **values)
-            update_progress(session, self.round_id, self.attempt, step=records[-1].step)
+        """Write the metrics gathered since the last time, in one transaction; from any thread."""
+        with self._flushing:
+            records, self._records = self._records, []
+            self._flushed_at = time.monotonic()
+            if not records:
+                return
+            with self.database.write() as session:
+                for record in records:
+                    values = dataclasses.asdict(record)
+                    step = values.pop("step")
+                    record_metrics(session, self.round_id, self.attempt, step, **values)
+                update_progress(session, self.round_id, self.attempt, step=records[-1].step)
 
     def fail(self, sentence: str) -> None:
         """The round has failed, and why; a round that others took over is left alone."""
@@ -151,30 +153,52 @@ class Ledger:
         except StorageError as error:
             log.warning("the failure could not be written: %s", error)
 
-    def keep_adapter(self, trainer: Trainer) -> None:
-        """Publish the adapter's folder by rename, then its row."""
-        policy = trainer.policy
-        with torch.no_grad():
-            kept = trainer.adapter_tensors()
-            for name, parameter in policy.parameters():
-                parameter.copy_(kept[name])
-        relative = Path("adapters") / self.round_id
-        final = self.settings.workspace / relative
-        temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        facts = {
-            "base_model": policy.pipeline.model,
-            "objective": trainer.config.objective,
-            "steps": str(trainer.step),
-        }
-        sha256 = save_adapter(policy.pipeline.unet, POLICY, temporary, facts)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.replace(final)
+    def has_samples(self, step: int, count: int) -> bool:
+        """Whether all ``count`` pictures of a step are there."""
+        with self.database.read() as session:
+            found = list_samples(session, self.round_id)
+        return sum(sample.step == step for sample in found) >= count
+
+    def keep_samples(
+        self, step: int, prompts: Sequence[SamplePrompt], pictures: Sequence[Image.Image]
+    ) -> None:
+        """Store the pictures drawn at a step, files first."""
+        files = FileStore(self.settings.files)
+        hashes = [files.put_image(picture) for picture in pictures]
         with self.database.write() as session:
-            add_adapter(
+            drawn = zip(prompts, pictures, hashes, strict=True)
+            for position, (prompt, picture, sha256) in enumerate(drawn):
+                add_sample(
+                    session,
+                    round_id=self.round_id,
+                    attempt=self.attempt,
+                    step=step,
+                    position=position,
+                    prompt_id=prompt.prompt_id,
+                    seed=prompt.seed,
+                    sha256=sha256,
+                    width=picture.width,
+                    height=picture.height,
+                )
+
+    def keep_snapshot(self, trainer: Trainer) -> None:
+        """Publish the present adapter as one that can be kept instead of the last."""
+        self._keep(trainer, add_snapshot)
+
+    def keep_adapter(self, trainer: Trainer) -> None:
+        """Publish the present adapter as the round's: its folder by rename, then its row."""
+        log.info("adapter kept in %s", self._keep(trainer, add_adapter))
+
+    def _keep(self, trainer: Trainer, add: Callable[..., Adapter]) -> str:
+        folder = self.folder / "adapters" / f"{trainer.step:06d}"
+        sha256 = publish_adapter(trainer, folder)
+        relative = folder.relative_to(self.settings.workspace).as_posix()
+        policy = trainer.policy
+        with self.database.write() as session:
+            add(
                 session,
                 sha256=sha256,
-                folder=relative.as_posix(),
+                folder=relative,
                 model=policy.pipeline.model,
                 rank=policy.rank,
                 alpha=policy.alpha,
@@ -182,22 +206,9 @@ class Ledger:
                 round_id=self.round_id,
                 attempt=self.attempt,
             )
-        log.info("adapter kept in %s", relative)
+        return relative
 
-
-def _frozen(pair: RoundPair) -> FrozenPair:
-    return FrozenPair(
-        pair_id=pair.choice_id,
-        prompt=pair.prompt.text,
-        winner=pair.winner_image.id,
-        loser=pair.loser_image.id,
-        preference=pair.preference,
-        split=pair.split,
-    )
-
-
-def _source(files: FileStore, image: Image) -> ImageSource:
-    latents = None
-    if image.latents_sha256 is not None:
-        latents = files.path("latents", image.latents_sha256, ".safetensors")
-    return ImageSource(latents=latents, picture=files.image_path(image.sha256))
+    def note_timings(self, **seconds: float) -> None:
+        """Keep how long parts of the round took, for estimates of later ones."""
+        machine = machine_name(self.settings.device, self.settings.threads)
+        note_timings(self.folder, machine, **seconds)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
-from inpo_studio.inpo.inversion import midpoint_noise, mix_noise, share_noise
+from inpo_studio.inpo.inversion import level_above, midpoint_noise, mix_noise, share_noise
 from inpo_studio.seeds import derive_seed
 
 
@@ -18,8 +18,9 @@ class Draws:
     """The random part of one step, for ``n`` pairs.
 
     ``pairs`` ``(n,)`` indexes the train pairs; ``level`` ``(n,)`` the grid; ``timestep`` ``(n,)``
-    is the level's timestep; ``fresh`` ``(n, c, h, w)`` is noise shared by winner and loser;
-    ``dropped`` ``(n,)`` marks the pairs trained with the empty prompt.
+    is the level's timestep, or any where the configuration says so; ``fresh`` ``(n, c, h, w)`` is
+    noise shared by winner and loser; ``dropped`` ``(n,)`` marks the pairs trained with the empty
+    prompt; ``seeds`` ``(n,)`` seed what else a visit draws, None outside of training.
     """
 
     pairs: Tensor
@@ -27,6 +28,18 @@ class Draws:
     timestep: Tensor
     fresh: Tensor
     dropped: Tensor
+    seeds: Tensor | None = None
+
+    def rows(self, rows: slice) -> Draws:
+        """The draws of some of the pairs."""
+        return Draws(
+            pairs=self.pairs[rows],
+            level=self.level[rows],
+            timestep=self.timestep[rows],
+            fresh=self.fresh[rows],
+            dropped=self.dropped[rows],
+            seeds=None if self.seeds is None else self.seeds[rows],
+        )
 
 
 def draw(
@@ -45,15 +58,18 @@ def draw(
     level = usable[torch.randint(len(usable), (n,), generator=generator)]
     above = min(config.highest_timestep, num_train_timesteps - 1) + 1
     anywhere = torch.randint(config.lowest_timestep, above, (n,), generator=generator)
+    # Forward noise has no grid to stay on: Diffusion-DPO draws any timestep.
+    timestep = timesteps[level]
+    if config.noise_source == "forward" or config.timesteps == "any":
+        timestep, level = anywhere, level_above(grid, anywhere)
+    visits = range(step * n, step * n + n)
     return Draws(
-        pairs=torch.tensor(
-            [_visit(config.seed, step * n + position, num_pairs) for position in range(n)]
-        ),
+        pairs=torch.tensor([_visit(config.seed, visit, num_pairs) for visit in visits]),
         level=level,
-        # Forward noise has no grid to stay on: Diffusion-DPO draws any timestep.
-        timestep=timesteps[level] if config.noise_source == "inverted" else anywhere,
+        timestep=timestep,
         fresh=torch.randn((n, *shape), generator=generator),
         dropped=torch.rand(n, generator=generator) < config.prompt_dropout,
+        seeds=torch.tensor([derive_seed(config.seed, "visit", visit) for visit in visits]),
     )
 
 

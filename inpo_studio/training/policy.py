@@ -21,6 +21,7 @@ from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.diffusion.switching import adapter_config
 from inpo_studio.seeds import derive_seed
+from inpo_studio.training.dropout import RankDropout
 
 POLICY = "policy"
 _PARENT = "parent"
@@ -37,6 +38,7 @@ class Policy:
 
     pipeline: Pipeline
     reference: tuple[str, ...]
+    dropout: RankDropout | None = None
 
     @staticmethod
     def build(pipeline: Pipeline, config: RoundConfig, parent: Path | None) -> Policy:
@@ -50,7 +52,11 @@ class Policy:
             rank, alpha = _rank_and_alpha(unet, _PARENT)
             attach_adapter(unet, POLICY, rank, alpha, seed)
             copy_adapter(unet, _PARENT, POLICY)
-        policy = Policy(pipeline, (_PARENT,) if parent is not None else ())
+        dropout = None
+        if config.lora_dropout:
+            down = [m for name, m in unet.named_modules() if name.endswith(f".lora_A.{POLICY}")]
+            dropout = RankDropout(down, _rank_and_alpha(unet, POLICY)[0], config.lora_dropout)
+        policy = Policy(pipeline, (_PARENT,) if parent is not None else (), dropout)
         for _, parameter in policy.parameters():
             parameter.requires_grad_(True)
         activate(unet, [POLICY])
@@ -68,10 +74,25 @@ class Policy:
     def alpha(self) -> float:
         return _rank_and_alpha(self.pipeline.unet, POLICY)[1]
 
-    def predict(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """The policy's noise prediction, ``(n, c, h, w)`` float32; gradients flow."""
-        with using(self.pipeline.unet, [POLICY]):
-            return predict_noise(self.pipeline, x_t, timesteps, conditioning)
+    def predict(
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        seeds: Tensor | None = None,
+    ) -> Tensor:
+        """The policy's noise prediction, ``(n, c, h, w)`` float32; gradients flow.
+
+        ``seeds`` ``(pairs,)`` are those of LoRA dropout, where it is configured; None is without.
+        """
+        if self.dropout is not None:
+            self.dropout.begin(seeds, len(x_t), x_t.device)
+        try:
+            with using(self.pipeline.unet, [POLICY]):
+                return predict_noise(self.pipeline, x_t, timesteps, conditioning)
+        finally:
+            if self.dropout is not None:
+                self.dropout.end()
 
     @torch.no_grad()
     def predict_reference(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,12 +16,15 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import Conditioning, empty_conditioning, encode_prompts
 from inpo_studio.diffusion.latents import encode_images
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
-from inpo_studio.inpo.inversion import invert, level_grid
+from inpo_studio.inpo.inversion import level_grid
 from inpo_studio.training.batch import Batches
-from inpo_studio.training.cache import CachedInversion, InversionKey, cached_inversions
+from inpo_studio.training.cache import InversionKey, evict
 from inpo_studio.training.dataset import FrozenPair, TrainingData, collate
+from inpo_studio.training.errors import predict_reference
+from inpo_studio.training.inverting import inverted_by_reference, policy_inverter
 from inpo_studio.training.loop import Trainer
 from inpo_studio.training.policy import Policy
+from inpo_studio.training.samples import SamplePlan, Sampler
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class RoundInputs:
     parent_sha256: str
     """Hash of the parent's adapter; empty where there is none."""
     device: str
+    samples: SamplePlan | None = None
+    """What pictures are drawn of on the way; None draws none."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Prepared:
 
     trainer: Trainer
     facts: Mapping[str, object]
+    sampler: Sampler | None
 
 
 def prepare(inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], None]) -> Prepared:
@@ -65,16 +72,21 @@ def prepare(inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], 
         inputs.pairs, lambda ids: _load_latents(pipeline, [inputs.images[i] for i in ids])
     )
     prompts = condition(pipeline, data.prompts, _pixels(inputs))
+    sampler = None if inputs.samples is None else Sampler(pipeline, inputs.samples)
     pipeline.release_encoders()
+    if sampler is not None:
+        sampler.rest()
     policy = Policy.build(pipeline, inputs.config, inputs.parent)
     reference = f"{pipeline.fingerprint}:{inputs.parent_sha256}"
     batches = build_batches(policy, inputs.config, data, prompts, reference, cache, on_progress)
+    evict(cache)  # afterwards: what this round reads is of use
     facts = {
-        "configuration": inputs.config.model_dump(),
+        # What only shows the training may change: the bytes it ends in do not depend on it.
+        "configuration": inputs.config.model_dump(exclude={"sample_every", "sample_prompts"}),
         "reference": reference,
         "pairs": [pair.pair_id for pair in inputs.pairs],
     }
-    return Prepared(Trainer(policy, batches, inputs.config), facts)
+    return Prepared(Trainer(policy, batches, inputs.config), facts, sampler)
 
 
 def condition(pipeline: Pipeline, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
@@ -100,43 +112,24 @@ def build_batches(
     """
     pipeline = policy.pipeline
     grid = level_grid(config.levels, pipeline.schedule.num_timesteps)
-    key = InversionKey(reference, grid, _arithmetic(pipeline))
-    inversions = empty = None
-    if config.noise_source == "inverted":
-        inversions = _inversions(policy, data, prompts, key, cache, False, on_progress)
+    noise = f"{config.inversion_eta}:{config.seed}" if config.inversion_eta else ""
+    key = InversionKey(reference, grid, _arithmetic(pipeline), noise)
+    inversions = empty = invert_now = None
+    inverted = partial(
+        inverted_by_reference,
+        *(policy, config, data, prompts, key, cache),
+        on_progress=on_progress,
+    )
+    if config.needs_inversion:
+        inversions = inverted(empty=False)
         if config.prompt_dropout > 0:
-            empty = _inversions(policy, data, prompts, key, cache, True, on_progress)
-    return Batches(config, data, pipeline.schedule, grid, prompts, inversions, empty)
-
-
-def _inversions(
-    policy: Policy,
-    data: TrainingData,
-    prompts: Conditioning,
-    key: InversionKey,
-    cache: Path,
-    empty: bool,
-    on_progress: Callable[[int, int], None],
-) -> CachedInversion:
-    """Every image inverted under its own prompt, or under the empty one."""
-    pipeline = policy.pipeline
-    last = torch.full_like(data.image_prompt, len(data.prompts))
-    prompt_of = last if empty else data.image_prompt
-    texts = (*data.prompts, "")
-
-    def invert_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-        conditioning = prompts.take(prompt_of[rows]).to(pipeline.device)
-
-        def denoise(x_t: Tensor, timestep: int) -> Tensor:
-            timesteps = torch.full((len(x_t),), timestep, device=x_t.device)
-            return policy.predict_reference(x_t, timesteps, conditioning)
-
-        x_0 = data.x_0[rows].to(pipeline.device)
-        found = invert(denoise, x_0, pipeline.schedule, key.levels)
-        return found.x_t, found.noise_pred
-
-    image_prompts = [texts[index] for index in prompt_of.tolist()]
-    return cached_inversions(cache, key, data.x_0, image_prompts, invert_rows, on_progress)
+            empty = inverted(empty=True)
+    elif config.noise_source == "inverted" and config.noise_mixing < 1:
+        invert_now = policy_inverter(policy, config, grid)
+    refer = partial(predict_reference, policy)
+    return Batches(
+        config, data, pipeline.schedule, grid, prompts, refer, inversions, empty, invert_now
+    )
 
 
 def _load_latents(pipeline: Pipeline, sources: Sequence[ImageSource]) -> Tensor:

@@ -1,7 +1,8 @@
 """The training process of one round: ``python -m inpo_studio.training.round``.
 
-Standard input is its lifeline: when the process that started it dies, the pipe closes and this
-process ends at once. Exit codes tell the parent how it ended (:class:`Exit`).
+Standard input is its lifeline: when the process that started it ends, the pipe closes, and this
+process saves what it has learnt and ends too. Exit codes tell the parent how it ended
+(:class:`Exit`).
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ import argparse
 import enum
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpo_studio.processes import device_lock, physical_cores, watch_lifeline
+from inpo_studio.processes import device_lock, physical_cores
 from inpo_studio.settings import Settings, load_settings
+from inpo_studio.training.leaving import Leaving
 
 if TYPE_CHECKING:
     from inpo_studio.training.ledger import Ledger
+    from inpo_studio.training.prepare import Prepared, RoundInputs
 
 log = logging.getLogger("inpo_studio.round")
+_begun = time.monotonic()
 
 
 class Exit(enum.IntEnum):
@@ -29,6 +34,8 @@ class Exit(enum.IntEnum):
     PAUSED = 3
     CANCELLED = 4
     FAILED = 5
+    LEFT = 6
+    """It was told to go; the round is as it was, and goes on from its checkpoint."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,23 +45,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--round", required=True, dest="round_id")
     parser.add_argument("--attempt", type=int, required=True)
     options = parser.parse_args(arguments)
-    watch_lifeline()
+    leaving = Leaving(Exit.LEFT)
+    leaving.watch()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True
     )
     settings = load_settings({"workspace": options.workspace})
-    return int(train_round(settings, options.round_id, options.attempt))
+    return int(train_round(settings, options.round_id, options.attempt, leaving))
 
 
-def train_round(settings: Settings, round_id: str, attempt: int) -> Exit:
+def train_round(settings: Settings, round_id: str, attempt: int, leaving: Leaving) -> Exit:
     """Train one round to an end; a failure is written to its row as one sentence."""
     from inpo_studio.training.ledger import Ledger, Stopped
     from storage.errors import StaleAttempt
 
     ledger = Ledger.open(settings, round_id, attempt)
     try:
-        with device_lock(settings.device, on_wait=ledger.stop_if_asked):
-            return _train(settings, ledger)
+        with device_lock(settings.device, on_wait=ledger.before_training):
+            return _train(settings, ledger, leaving)
     except Stopped as stopped:
         log.info("stopped on request: %s", stopped.request)
         return Exit.PAUSED if stopped.request == "pause" else Exit.CANCELLED
@@ -63,34 +71,52 @@ def train_round(settings: Settings, round_id: str, attempt: int) -> Exit:
         return Exit.CANCELLED
     except Exception as error:
         log.exception("the round failed")
-        ledger.fail(str(error) or type(error).__name__)
+        ledger.fail(_sentence(error))
         return Exit.FAILED
     finally:
         ledger.close()
 
 
-def _train(settings: Settings, ledger: Ledger) -> Exit:
+def _sentence(error: Exception) -> str:
+    """What a person is told of an error; our own errors are sentences already."""
+    from inpo_studio.training.loop import DivergedError
+    from storage.errors import StorageError
+
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, MemoryError) or "out of memory" in lines[0].lower():
+        return "Memory ran out; use a smaller micro_batch_pairs, or close other programs."
+    ours = isinstance(error, ValueError | StorageError | DivergedError)
+    if ours and lines[0].endswith("."):
+        return lines[0]
+    named = f"{type(error).__name__}: {lines[0]}".rstrip(": .")
+    return f"The training failed ({named}); the end of its log says more."
+
+
+def _train(settings: Settings, ledger: Ledger, leaving: Leaving) -> Exit:
     import torch
 
-    from inpo_studio.training.prepare import prepare
+    from inpo_studio.training.snapshots import Snapshots
     from inpo_studio.training.state import restore, save_state
 
     inputs = ledger.inputs()
     torch.set_num_threads(inputs.config.threads or settings.threads or physical_cores())
-    ledger.stage("cache")
-    inversions = settings.workspace / "cache" / "inversions"
-    prepared = prepare(inputs, inversions, ledger.stop_if_asked)
+    prepared = _prepare(settings, ledger, inputs)
     trainer = prepared.trainer
     checkpoints = ledger.folder / "checkpoints"
-    restore(trainer, checkpoints, prepared.facts)
+    saved_step = trainer.step if restore(trainer, checkpoints, prepared.facts) else -1
     ledger.start_at(trainer.step, inputs.config.steps)
     log.info("training from step %d to %d", trainer.step, inputs.config.steps)
+    snapshots = Snapshots(ledger, trainer, prepared.sampler, leaving.asked)
 
-    def on_checkpoint() -> None:
+    def save() -> None:
+        nonlocal saved_step
         ledger.flush()
-        save_state(trainer, checkpoints, prepared.facts)
+        if trainer.step != saved_step:
+            save_state(trainer, checkpoints, prepared.facts)
+            saved_step = trainer.step
 
-    ending = trainer.run(ledger.request, ledger.on_step, on_checkpoint)
+    leaving.saves(trainer, save)
+    ending = trainer.run(ledger.request, ledger.on_step, save, snapshots.take)
     ledger.flush()
     if ending == "pause":
         return Exit.PAUSED
@@ -99,7 +125,47 @@ def _train(settings: Settings, ledger: Ledger) -> Exit:
     if trainer.step == 0:
         raise ValueError("The round was finished before its first step: nothing was learnt.")
     ledger.keep_adapter(trainer)
+    if snapshots.seconds:
+        ledger.note_timings(samples_s=sum(snapshots.seconds) / len(snapshots.seconds))
     return Exit.DONE
+
+
+def _prepare(settings: Settings, ledger: Ledger, inputs: RoundInputs) -> Prepared:
+    """Load the model and invert the pictures, saying how far it is and noting how long it took."""
+    from inpo_studio.training.prepare import prepare
+
+    ledger.stage("cache")
+    ledger.before_training("Loading the model.")
+    log.info("loading the model")
+    pace = _Pace()
+
+    def on_progress(done: int, total: int) -> None:
+        pace.reach(done)
+        ledger.before_training(f"Preparing the pictures: {done} of {total}.")
+
+    prepared = prepare(inputs, settings.workspace / "cache" / "inversions", on_progress)
+    took = {"start_s": time.monotonic() - _begun - pace.seconds}
+    if pace.items:
+        took["picture_s"] = pace.seconds / pace.items
+        log.info("prepared %d pictures in %.1f s", pace.items, pace.seconds)
+    ledger.note_timings(**took)
+    return prepared
+
+
+class _Pace:
+    """Seconds and items of a count that rises; one that falls back begins anew."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.seconds = 0.0
+        self._last: tuple[int, float] | None = None
+
+    def reach(self, done: int) -> None:
+        now = time.monotonic()
+        if self._last is not None and done > self._last[0]:
+            self.items += done - self._last[0]
+            self.seconds += now - self._last[1]
+        self._last = (done, now)
 
 
 if __name__ == "__main__":

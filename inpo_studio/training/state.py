@@ -25,6 +25,7 @@ def save_state(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> Path
         tensors[f"average.{name}"] = average.cpu()
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).cpu()
+    tensors.update(trainer.early_stop.state())
     stored = {**facts, "environment": environment()}
     return save_checkpoint(folder, Checkpoint(trainer.step, tensors, stored))
 
@@ -53,6 +54,7 @@ def restore(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> bool:
             average.copy_(tensors[f"average.{name}"])
         _restore_optimizer(trainer.optimizer, parameter, tensors, name)
     trainer.step = checkpoint.step
+    trainer.early_stop.restore(tensors)
     return True
 
 

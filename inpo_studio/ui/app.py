@@ -7,6 +7,9 @@ from pathlib import Path
 import gradio as gr
 
 from inpo_studio.studio import Studio
+from inpo_studio.ui.align import align_page
+from inpo_studio.ui.blind import blind_vote
+from inpo_studio.ui.compare import compare_page
 from inpo_studio.ui.pair_picker import pair_picker
 from inpo_studio.ui.prompts import prompts_tab
 from inpo_studio.ui.workspace import workspace_tab
@@ -14,16 +17,7 @@ from inpo_studio.ui.workspace import workspace_tab
 _SANS = ["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "Consolas", "monospace"]
 
-CSS = (Path(__file__).resolve().parent / "looks.css").read_text(encoding="utf-8") + """
-.gradio-container { width: 100% !important; max-width: 1180px !important;
-  margin: 0 auto !important; }
-#masthead { padding: 6px 0 2px; }
-#masthead h1 { font-size: 20px; font-weight: 650; letter-spacing: -0.02em; margin: 0; }
-#label-tab, #prompts-tab, #workspace-tab {
-  padding-left: 0 !important; padding-right: 0 !important;
-}
-#pair-picker .html-container { padding: 8px 0 !important; }
-"""
+CSS = (Path(__file__).resolve().parent / "looks.css").read_text(encoding="utf-8")
 HEAD = """
 <style>
 @media (max-width: 640px) { .gradio-container .main.app { padding: 6px 10px !important; } }
@@ -48,10 +42,17 @@ def build_page(studio: Studio) -> gr.Blocks:
     with gr.Blocks(title="InPO Studio", analytics_enabled=False) as page:
         gr.Markdown("# InPO Studio", elem_id="masthead")
         with gr.Tabs():
-            with gr.Tab("Label", elem_id="label-tab") as label:
+            with gr.Tab("Label", elem_id="label-tab"):
                 pair_picker(studio)
-            with gr.Tab("Prompts", elem_id="prompts-tab") as prompts:
+            with gr.Tab("Align", elem_id="align-tab"):
+                align_page(studio)
+            with gr.Tab("Compare", elem_id="compare-tab"), gr.Tabs():
+                with gr.Tab("Side by side", elem_id="compare-open"):
+                    compare_page(studio)
+                with gr.Tab("Blind vote", elem_id="compare-blind"):
+                    blind_vote(studio)
+            with gr.Tab("Prompts", elem_id="prompts-tab"):
                 prompts_tab(studio)
-            with gr.Tab("Workspace", elem_id="workspace-tab") as workspace:
-                workspace_tab(studio, opened_by=workspace, left_for=[label, prompts])
+            with gr.Tab("Workspace", elem_id="workspace-tab"):
+                workspace_tab(studio)
     return page

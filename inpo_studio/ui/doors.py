@@ -1,7 +1,8 @@
 """Who may speak to the studio: requests addressed to it, from pages of its own; and who that is.
 
 A browser lets any page send requests to 127.0.0.1. Checking Host stops a foreign name that was
-made to point here (DNS rebinding); checking Origin stops a foreign page that posts.
+made to point here (DNS rebinding); checking Origin, and what the browser says of where a request
+comes from, stops foreign pages: those that post, and those that only look.
 """
 
 from __future__ import annotations
@@ -14,34 +15,49 @@ from inpo_studio.settings import is_loopback
 from inpo_studio.studio.choices import DEFAULT_ANNOTATOR
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_HARMLESS = {"GET", "HEAD"}
-
 
 USER = "inpo_studio_user"
 """Where the user's name is kept in the scope of a request; nothing that comes in sets it."""
+LARGEST_REQUEST = 8 * 2**20
+"""Bytes; the largest that a page sends is a list of prompts."""
+
+_FORWARDED = (b"forwarded", b"x-forwarded-", b"x-gradio-server", b"x-original-", b"x-real-ip")
+_FOREIGN_HOST = "This studio answers to 127.0.0.1 and localhost only."
+_FOREIGN_PAGE = "This studio takes requests from its own pages only."
+_TOO_LARGE = f"This is more than {LARGEST_REQUEST >> 20} MB; send less at once."
 
 
 class Doors:
-    """ASGI middleware that answers 403 to a foreign Host, and to a foreign Origin that writes.
+    """ASGI middleware that answers 403 to a foreign Host and to foreign pages.
 
     What it lets in carries the user: on a studio without log-in, the one person at this machine.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, user: str = DEFAULT_ANNOTATOR) -> None:
         self.app = app
+        self._user = user
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it with one plain sentence."""
-        if scope["type"] in ("http", "websocket"):
-            refusal = refuse(scope.get("method", "WEBSOCKET"), _headers(scope))
+        if scope["type"] == "websocket":  # no page of ours opens one
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "http":
+            refusal = refuse(scope["method"], scope["path"], scope["headers"])
             if refusal:
-                await _answer(scope, send, refusal)
+                await answer(send, 403, refusal)
                 return
-            scope = {**scope, USER: DEFAULT_ANNOTATOR}
+            if _length(scope) > LARGEST_REQUEST:
+                await answer(send, 413, _TOO_LARGE)
+                return
+            # What a proxy would say of the address is not believed: there is none.
+            headers = [one for one in scope["headers"] if not one[0].lower().startswith(_FORWARDED)]
+            scope = {**scope, "headers": headers, USER: self._user}
+            receive = _counted(receive)
         await self.app(scope, receive, send)
 
 
@@ -53,19 +69,47 @@ def user_of(scope: Scope) -> str:
     return user
 
 
-def refuse(method: str, headers: dict[str, str]) -> str:
-    """Say why a request is refused; an empty string lets it in."""
-    host = headers.get("host", "")
-    if not _ours(f"//{host}"):
-        return "This studio answers to 127.0.0.1 and localhost only."
-    origin = headers.get("origin")
-    if (
-        method not in _HARMLESS
-        and origin is not None
-        and _port_and_name(origin) != (_port_and_name(f"http://{host}"))
-    ):
-        return "This studio takes requests from its own pages only."
-    return ""
+def refuse(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> str:
+    """Say why a request is refused; an empty string lets it in.
+
+    Only the studio's first page may be come to from elsewhere, by a link or a bookmark.
+    """
+    hosts = _all(headers, b"host")
+    if len(hosts) != 1 or not _ours(f"//{hosts[0]}"):
+        return _FOREIGN_HOST
+    own = _port_and_name(f"http://{hosts[0]}")
+    if any(_port_and_name(origin) != own for origin in _all(headers, b"origin")):
+        return _FOREIGN_PAGE
+    sites = set(_all(headers, b"sec-fetch-site"))
+    if sites <= {"same-origin", "none"}:
+        return ""
+    followed = _all(headers, b"sec-fetch-dest") == ["document"] and method in ("GET", "HEAD")
+    return "" if followed and path == "/" else _FOREIGN_PAGE
+
+
+async def answer(send: Send, status: int, sentence: str) -> None:
+    """Answer a request with one plain sentence."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": sentence.encode("utf-8")})
+
+
+def _counted(receive: Receive) -> Receive:
+    """Cut off a request that goes on for longer than it may."""
+    seen = 0
+
+    async def count() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if seen > LARGEST_REQUEST else message
+
+    return count
+
+
+def _length(scope: Scope) -> int:
+    stated = _all(scope["headers"], b"content-length")
+    return int(stated[0]) if stated and stated[0].isdigit() else 0
 
 
 def _ours(url: str) -> bool:
@@ -81,16 +125,5 @@ def _port_and_name(url: str) -> tuple[int | None, str]:
         return None, ""
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    return {
-        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-    }
-
-
-async def _answer(scope: Scope, send: Send, sentence: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": sentence.encode("utf-8")})
+def _all(headers: list[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in headers if key.lower() == name]

@@ -13,10 +13,14 @@ import uvicorn
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
+from inpo_studio.studio.choices import check_annotator
 from inpo_studio.studio.starters import add_starters
 from inpo_studio.supervisor import Supervisor
 from inpo_studio.ui.app import CSS, HEAD, build_page, theme
+from inpo_studio.ui.blind.route import add_blind_pictures
 from inpo_studio.ui.doors import Doors
+from inpo_studio.ui.gradio_routes import OpenRoutes, page_files
+from inpo_studio.ui.headers import SafeHeaders
 from inpo_studio.ui.pictures import add_pictures
 
 
@@ -32,10 +36,15 @@ def serve(settings: Settings, listener: socket.socket, announce: Callable[[str],
 
 
 def build_server_app(studio: Studio) -> fastapi.FastAPI:
-    """Return the web application: the doors, then Gradio with everything outward switched off."""
+    """Return the web application: the doors, then Gradio with everything outward switched off.
+
+    Raises StudioError for a name that cannot be an annotator's.
+    """
     settings = studio.settings
+    user = check_annotator(settings.annotator)
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_pictures(app, studio)
+    add_blind_pictures(app)
     mounted = gr.mount_gradio_app(
         app,
         build_page(studio),
@@ -46,7 +55,7 @@ def build_server_app(studio: Studio) -> fastapi.FastAPI:
         blocked_paths=[str(settings.workspace)],
         enable_monitoring=False,
         footer_links=[],
-        max_file_size="20mb",
+        max_file_size="1mb",  # no page uploads: text files are read by the browser
         run_history=False,
         show_error=False,
         ssr_mode=False,
@@ -54,8 +63,19 @@ def build_server_app(studio: Studio) -> fastapi.FastAPI:
         css=CSS,
         head=HEAD,
     )
-    mounted.add_middleware(Doors)
+    _gradio_of(mounted).add_middleware(OpenRoutes)
+    mounted.add_middleware(Doors, user=user)
+    mounted.add_middleware(SafeHeaders)
     return mounted
+
+
+def _gradio_of(mounted: fastapi.FastAPI) -> fastapi.FastAPI:
+    (found,) = (
+        app
+        for route in mounted.routes
+        if isinstance(app := getattr(route, "app", None), fastapi.FastAPI)
+    )
+    return found
 
 
 class _Server(uvicorn.Server):
@@ -82,7 +102,12 @@ def run(studio: Studio, listener: socket.socket, announce: Callable[[str], None]
         if settings.open_browser:
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
-    config = uvicorn.Config(
-        build_server_app(studio), log_level="warning", timeout_graceful_shutdown=3
-    )
-    _Server(config, ready).run(sockets=[listener])
+    with page_files():
+        config = uvicorn.Config(
+            build_server_app(studio),
+            log_level="warning",
+            timeout_graceful_shutdown=3,
+            proxy_headers=False,
+            server_header=False,
+        )
+        _Server(config, ready).run(sockets=[listener])

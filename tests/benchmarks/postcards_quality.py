@@ -118,14 +118,14 @@ def scorer_accuracy(count: int) -> float:
     rng = np.random.default_rng(5)
     right = []
     for scene in tqdm(held_out_scenes(count, seed=5), desc="scorer"):
-        captions = [caption(scene), *_other_captions(scene, 63, rng)]
+        captions = [caption(scene), *other_captions(scene, 63, rng)]
         inputs = processor(text=captions, images=render(scene), return_tensors="pt", padding=True)
         with torch.no_grad():
             right.append(int(model(**inputs).logits_per_image.argmax()) == 0)
     return float(np.mean(right))
 
 
-def _other_captions(scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
+def other_captions(scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
     """Captions of scenes that differ in one attribute or more; one attribute half of the time."""
     others: set[str] = set()
     while len(others) < count:

@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from inpo_studio.evaluation.statistics import tally, verdict, win_rate_interval
-from tests.benchmarks.alignment import prompts_of
+from tests.benchmarks.pool import prompts_of
 from tests.benchmarks.tastes import score
 
 DEFAULT_TASTES = "warm,-warm,-bright,colourful,centred_detail"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
@@ -25,6 +25,8 @@ FLAGS = [
     "--no-default-browser-check",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+PATIENCE_MS = 30_000
+"""How long a busy machine may take for what an idle one does at once."""
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +45,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     opened = browser.new_context(viewport={"width": 1440, "height": 900}, has_touch=True)
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     yield opened
     opened.close()
 

@@ -135,7 +135,7 @@ def test_keys_elsewhere_write_nothing(
         for key in keys:
             page.keyboard.press(key)
 
-    page.get_by_role("tab", name="Prompts").click()
+    page.get_by_role("tab", name="Prompts", exact=True).click()
     field = page.locator("#own-prompts textarea")
     expect(field).to_be_visible()
     press_all_but_arrows = [key for key in keys if not key.startswith("Arrow")]
@@ -144,9 +144,12 @@ def test_keys_elsewhere_write_nothing(
     field.click()
     press_all()
     expect(field).to_have_value("fz")
+    page.locator("#own-prompts [data-which=all]").focus()
+    for key in press_all_but_arrows:
+        page.keyboard.press(key)
     page.locator("#masthead").click()
     press_all()
-    page.get_by_role("tab", name="Label").click()
+    page.get_by_role("tab", name="Label", exact=True).click()
     summary = page.locator(f"{PICKER} summary")
     summary.focus()
     for key in press_all_but_arrows:
@@ -155,8 +158,8 @@ def test_keys_elsewhere_write_nothing(
     page.keyboard.press("Control+ArrowLeft")
     assert on_screen(page) == first
     assert rows(studio) == []
-    page.get_by_role("tab", name="Workspace").click()
-    page.get_by_role("tab", name="Label").click()
+    page.get_by_role("tab", name="Workspace", exact=True).click()
+    page.get_by_role("tab", name="Label", exact=True).click()
     page.wait_for_timeout(300)
     page.keyboard.press("ArrowLeft")  # back in the picker the keys act at once
     on_screen(page, other_than=first.pair)

@@ -33,13 +33,24 @@ def test_nothing_is_lost_while_the_studio_is_away(
     for choice in ("left", "right", "tie"):
         press(choice)
         on_screen(page, other_than=pressed[-1][0])
+    wait_saved(page)
+    # what is pressed while it is away needs pairs whose pictures are there
+    page.wait_for_function(
+        "(picker) => Number(document.querySelector(picker).dataset.ahead) >= 6", arg=PICKER
+    )
     press("left")  # at the very moment it dies
     server.kill()
     died = time.monotonic()
     for choice in ("right", "left", "both_bad"):
+        on_screen(page, other_than=pressed[-1][0])
         press(choice)
+    on_screen(page, other_than=pressed[-1][0])
     page.keyboard.press("Backspace")
-    pressed.pop()
+    taken_back = pressed.pop()[0]
+    page.wait_for_function(
+        "([picker, pair]) => document.querySelector(picker).dataset.pair === pair",
+        arg=[PICKER, taken_back],
+    )
     press("skip")
     warning = page.locator(f"{PICKER} [data-is=warning]")
     expect(warning).to_be_visible()

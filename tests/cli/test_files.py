@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,24 @@ def test_doctor_looks_and_changes_nothing(
     assert found["device"]["used"]
     assert found["worker"] == {"ok": True, "text": found["worker"]["text"], "running": False}
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_doctor_plans_a_round_without_a_network(
+    kind: str,
+    tmp_path: Path,
+    tiny_model: Callable[[str], Path],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("INPO_STUDIO_WORKSPACE", str(tmp_path / "none"))
+    main(["doctor", "--json", "--device", "cpu", "--model", str(tiny_model(kind))])
+    found = json.loads(capfd.readouterr().out)["plan"]
+    assert found["ok"], found
+    assert found["family"] in found["text"]
+    assert found["micro_batch_pairs"] == 8
+    assert not found["gradient_checkpointing"]
+    main(["doctor", "--json", "--model", "nobody/has-this-model"])
+    found = json.loads(capfd.readouterr().out)["plan"]
+    assert "once the model is on this machine" in found["text"]

@@ -12,8 +12,9 @@ import torch
 
 from inpo_studio.diffusion.devices import choose_device, choose_dtype, cpu_has_bf16
 from inpo_studio.diffusion.families import UnsupportedModel
+from inpo_studio.diffusion.hub import wanted_files
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
-from inpo_studio.diffusion.sources import locate, wanted_files
+from inpo_studio.diffusion.sources import locate
 from inpo_studio.inpo.schedule import UnsupportedSchedule
 
 Tiny = Callable[[str], Path]

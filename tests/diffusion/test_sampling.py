@@ -96,3 +96,44 @@ def test_nothing_asked_is_nothing_made(sd15: Pipeline) -> None:
     assert sample(sd15, [], [], FEW) == []
     with pytest.raises(ValueError, match="one each"):
         sample(sd15, PROMPTS, [1], FEW)
+
+
+def test_where_memory_runs_out_fewer_are_drawn_together(
+    sd15: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inpo_studio.diffusion import sampling
+
+    prompts, seeds = ["a house"] * 5, list(range(5))
+    expected = sample(sd15, prompts, seeds, FEW)
+    denoise, sizes = sampling.denoise, []
+
+    def limited(pipeline: Pipeline, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return denoise(pipeline, x, *rest)
+
+    monkeypatch.setattr(sampling, "denoise", limited)
+    most = 2
+    seen: list[tuple[int, int]] = []
+    made = sample(sd15, prompts, seeds, FEW, on_step=lambda done, all_: seen.append((done, all_)))
+    assert sizes == [5, 2, 2, 1]
+    for one, other in zip(made, expected, strict=True):
+        assert torch.allclose(one.latents, other.latents, atol=1e-4)
+    assert seen[-1] == (12, 12)
+    most = 0
+    with pytest.raises(sampling.OutOfMemory, match="Not even one picture"):
+        sample(sd15, prompts, seeds, FEW)
+
+
+def test_other_errors_are_not_taken_for_want_of_memory(
+    sd15: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from inpo_studio.diffusion import sampling
+
+    def fail(*_: Any) -> torch.Tensor:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(sampling, "denoise", fail)
+    with pytest.raises(RuntimeError, match="shapes"):
+        sample(sd15, PROMPTS, SEEDS, FEW)

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,12 +19,10 @@ from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
 from inpo_studio.studio.rounds import RoundStatus, round_status
 from inpo_studio.supervisor import Supervisor
-from storage.choices import record_choice
-from storage.images import add_image
-from storage.pairs import add_pair
-from storage.prompts import add_prompts
-from storage.rounds import create_round
+from storage.adapters import list_adapters
+from storage.samples import list_samples
 from tests.jobs.support import wait_for
+from tests.labelled import ROUND, queued_round
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,75 +40,12 @@ CONFIG = RoundConfig.model_validate(
         "levels": 5,
         "checkpoint_every": 3,
         "validate_every": 10,
+        "sample_every": 8,
         "weight_averaging": 0.9,
         "threads": 1,
         "dtype": "float32",
     }
 )
-PAIRS = 12
-
-
-def labelled_workspace(folder: Path, model: str) -> Settings:
-    """A workspace with chosen pairs of random pictures and a queued round of them."""
-    import torch
-    from PIL import Image
-    from safetensors.torch import save
-
-    settings = Settings(workspace=folder, model=model, device="cpu", threads=1)
-    studio = open_studio(settings)
-    generator = torch.Generator().manual_seed(0)
-    with studio.database.write() as session:
-        prompts = add_prompts(session, [f"a hill {i}" for i in range(PAIRS)], source="own")
-        for index, prompt in enumerate(prompts):
-            images = []
-            for side in range(2):
-                latents = torch.randn((4, 8, 8), generator=generator)
-                picture = Image.new("RGB", (64, 64), (20 * index, 90 * side, 7))
-                images.append(
-                    add_image(
-                        session,
-                        image_id=f"image-{index}-{side}",
-                        prompt_id=prompt.id,
-                        seed=side,
-                        sha256=studio.files.put_image(picture),
-                        latents_sha256=studio.files.put_bytes(
-                            "latents", save({"latents": latents}), ".safetensors"
-                        ),
-                        width=64,
-                        height=64,
-                        model=model,
-                        adapter_id=None,
-                        guidance=3.0,
-                        steps=2,
-                    )
-                )
-            pair = add_pair(
-                session,
-                prompt_id=prompt.id,
-                first_image_id=images[0].id,
-                second_image_id=images[1].id,
-            )
-            record_choice(
-                session,
-                key=pair.id,
-                pair_id=pair.id,
-                choice=("left", "right", "tie")[index % 3],  # type: ignore[arg-type]
-                left_image_id=images[0].id,
-                right_image_id=images[1].id,
-                annotator="me",
-            )
-        made = create_round(
-            session,
-            model=model,
-            config=CONFIG.model_dump(),
-            seed=3,
-            total_steps=CONFIG.steps,
-            job_id="round-job",
-            round_id="the-round",
-        )
-        assert made.number == 1
-    studio.close()
-    return settings
 
 
 def process_named(parent: int, part: str) -> psutil.Process | None:
@@ -140,7 +76,7 @@ def run_round(settings: Settings, victims: list[str]) -> RoundStatus:
     """Run the workspace's round under the supervisor, killing ``victims`` on the way."""
     studio = open_studio(settings)
     try:
-        Engine(settings).enqueue("round", {"round_id": "the-round"}, job_id="round-job")
+        Engine(settings).enqueue("round", {"round_id": ROUND}, job_id="round-job")
         with Supervisor(settings) as supervisor:
             for number, victim in enumerate(victims):
                 kill_at(studio, supervisor, victim, 6 + 10 * number + random.randint(0, 5))
@@ -151,14 +87,31 @@ def run_round(settings: Settings, victims: list[str]) -> RoundStatus:
 
 
 def _status(studio: Studio) -> RoundStatus:
-    return round_status(studio, "the-round")
+    return round_status(studio, ROUND)
+
+
+def kept_on_the_way(workspace: Path) -> tuple[list[Any], list[Any]]:
+    """Sample pictures and snapshots of the round, by step."""
+    studio = open_studio(Settings(workspace=workspace))
+    try:
+        with studio.database.read() as session:
+            samples = list_samples(session, ROUND)
+            adapters = list_adapters(session, round_id=ROUND)
+    finally:
+        studio.close()
+    assert {sample.step for sample in samples} == {0, 8, 16, 24, 32, 40}
+    assert [adapter.step for adapter in adapters] == [8, 16, 24, 32, 40]
+    return (
+        [(sample.step, sample.position, sample.sha256) for sample in samples],
+        [(adapter.step, adapter.sha256) for adapter in adapters],
+    )
 
 
 def test_a_killed_round_ends_in_the_same_bytes(
     tmp_path: Path, tiny_model: Callable[[str], Path]
 ) -> None:
     model = str(tiny_model("sd15"))
-    settings = labelled_workspace(tmp_path / "undisturbed", model)
+    settings = queued_round(tmp_path / "undisturbed", model, CONFIG)
     copied = tmp_path / "killed"
     shutil.copytree(settings.workspace, copied)
     undisturbed = run_round(settings, [])
@@ -173,5 +126,6 @@ def test_a_killed_round_ends_in_the_same_bytes(
     assert undisturbed.adapter is not None
     assert killed.adapter is not None
     assert killed.adapter.sha256 == undisturbed.adapter.sha256
+    assert kept_on_the_way(copied) == kept_on_the_way(settings.workspace)
     losses = [[metric.loss for metric in status.metrics] for status in (undisturbed, killed)]
     assert losses[0] == losses[1]

@@ -9,6 +9,8 @@ from inpo_studio.inpo.inversion import (
     ddim_inverse_step,
     ddim_sigma,
     invert,
+    invert_to,
+    level_above,
     level_grid,
     midpoint_noise,
     mix_noise,
@@ -61,6 +63,76 @@ def test_a_step_is_that_of_diffusers(timestep: int, seed: int, prediction_type: 
     noise = noise_from_prediction(prediction, x, before, ours.prediction_type)
     ours_next = ddim_inverse_step(x, noise, before, ours.at(timestep))
     assert (ours_next - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("at_one", [True, False])
+@pytest.mark.parametrize("num_levels", [4, 10, 20])
+def test_the_whole_way_up_is_that_of_diffusers(
+    num_levels: int, at_one: bool, prediction_type: str
+) -> None:
+    """Fed with the same predictions, diffusers' scheduler passes through every x_t of ours."""
+    config = {**STABLE_DIFFUSION, "prediction_type": prediction_type, "set_alpha_to_one": at_one}
+    theirs, ours = DDIMInverseScheduler(**config), schedule_from_config(config)
+    theirs.set_timesteps(num_levels)
+    levels = level_grid(num_levels)
+    predictions: list[Tensor] = []
+
+    def denoise(x_t: Tensor, timestep: int) -> Tensor:
+        predictions.append(_network(x_t, timestep))
+        final = torch.tensor(ours.final_alpha_bar, dtype=torch.float64)
+        here = ours.at(timestep) if len(predictions) > 1 else final
+        return noise_from_prediction(predictions[-1], x_t, here, ours.prediction_type)
+
+    x = _noise(0)
+    found = invert(denoise, x, ours, levels)
+    for index, timestep in enumerate(theirs.timesteps.tolist()):
+        assert timestep == levels[index]
+        x = theirs.step(predictions[index], timestep, x).prev_sample
+        assert (found.x_t[index] - x).abs().max() < 2e-5 * max(1.0, float(x.abs().max()))
+
+
+def test_each_image_may_stop_at_its_own_level(schedule: Schedule) -> None:
+    x_0, levels = _noise(0, n=4), level_grid(5)
+    whole = invert(_network, x_0, schedule, levels)
+    depth = torch.tensor([3, 0, 4, 1])
+    asked: list[tuple[int, list[int]]] = []
+
+    def denoise(x_t: Tensor, timestep: int, rows: Tensor) -> Tensor:
+        asked.append((timestep, rows.tolist()))
+        return _network(x_t, timestep)
+
+    found = invert_to(denoise, x_0, schedule, levels, depth)
+    for image, level in enumerate(depth.tolist()):
+        assert torch.allclose(found[image], whole.x_t[level, image], atol=1e-6)
+    assert [label for label, _ in asked] == [0, 1, 201, 401, 601]
+    assert [len(rows) for _, rows in asked] == [4, 3, 2, 2, 1]
+    assert not torch.equal(found, x_0)
+
+
+def test_inversion_noise_of_an_image_is_its_own(schedule: Schedule) -> None:
+    def generators(seeds: list[int]) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def denoise(x_t: Tensor, timestep: int, rows: Tensor) -> Tensor:
+        return _network(x_t, timestep)
+
+    x_0, levels, depth = _noise(0, n=2), level_grid(5), torch.tensor([4, 2])
+    both = invert_to(denoise, x_0, schedule, levels, depth, 0.1, generators([7, 8]))
+    alone = invert_to(denoise, x_0[1:], schedule, levels, depth[1:], 0.1, generators([8]))
+    assert torch.allclose(both[1:], alone, atol=1e-6)
+    with pytest.raises(ValueError, match="generator"):
+        invert_to(denoise, x_0, schedule, levels, depth, 0.1)
+
+
+def test_the_published_depth_is_the_level_not_below() -> None:
+    """Published: the grid is -99, 1, ..., 801; entries below t are stepped up from, 100 each."""
+    levels = level_grid(10)
+    timesteps = torch.tensor([0, 1, 2, 100, 101, 102, 550, 901, 902, 999])
+    found = [levels[index] for index in level_above(levels, timesteps).tolist()]
+    assert found == [1, 1, 101, 101, 101, 201, 601, 901, 901, 901]
+    entries = [-99 + 100 * k for k in range(10)]
+    for t, level in zip(timesteps.tolist()[1:], found[1:], strict=True):
+        assert level == max(entry for entry in entries if entry < t) + 100
 
 
 def test_a_constant_denoiser_inverts_and_samples_back(schedule: Schedule) -> None:

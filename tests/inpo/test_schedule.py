@@ -15,6 +15,8 @@ from inpo_studio.inpo.schedule import (
     noise_from_prediction,
     predicted_x_0,
     schedule_from_config,
+    sigma,
+    sigma_weights,
 )
 
 from .conftest import STABLE_DIFFUSION
@@ -99,3 +101,19 @@ def test_shapes_that_would_broadcast_by_accident_are_refused(schedule: Schedule)
         add_noise(_noise(0), _noise(1), schedule.at(torch.tensor([1, 2])))
     with pytest.raises(ValueError, match="float64"):
         Schedule(schedule.alpha_bar.float())
+
+
+def test_sigma_is_noise_against_signal(schedule: Schedule) -> None:
+    """At alpha_bar = 0.2, sigma = sqrt(0.8 / 0.2) = 2."""
+    assert float(sigma(torch.tensor(0.2, dtype=torch.float64))) == pytest.approx(2.0)
+    assert bool((sigma(schedule.alpha_bar).diff() > 0).all())
+
+
+@pytest.mark.parametrize("power", [-2.0, 0.0, 1.0, 2.0])
+def test_level_weights_are_one_in_the_mean(schedule: Schedule, power: float) -> None:
+    trained = torch.tensor([301, 501, 901])
+    weights = sigma_weights(schedule, trained, power)
+    assert weights.shape == (1000,)
+    assert float(weights[trained].mean()) == pytest.approx(1.0)
+    ratio = float(sigma(schedule.at(901)) / sigma(schedule.at(301))) ** power
+    assert float(weights[901] / weights[301]) == pytest.approx(ratio)

@@ -17,12 +17,9 @@ from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio
-from storage.choices import record_choice
-from storage.images import add_image
-from storage.pairs import add_pair
-from storage.prompts import add_prompts
 from storage.rounds import create_round
 from storage.schema import Round
+from tests.labelled import add_chosen_pairs
 
 MODEL = "postcards"
 GENERATION = GenerationConfig.model_validate({"steps": 2, "batch_size": 4})
@@ -78,36 +75,8 @@ def fake_pipeline(self: Any, model: str) -> Any:
 
 def with_choices(studio: Studio, count: int = 4) -> Round:
     """Some pairs that were chosen on, and a queued round of them."""
-    made_with = {
-        "width": 16,
-        "height": 16,
-        "model": MODEL,
-        "adapter_id": None,
-        "guidance": 3.0,
-        "steps": 2,
-    }
+    add_chosen_pairs(studio, count, model=MODEL)
     with studio.database.write() as session:
-        prompts = add_prompts(session, [f"a hill {i}" for i in range(count)], source="own")
-        for prompt in prompts:
-            images = [
-                add_image(session, sha256="0" * 64, prompt_id=prompt.id, seed=seed, **made_with)
-                for seed in (1, 2)
-            ]
-            pair = add_pair(
-                session,
-                prompt_id=prompt.id,
-                first_image_id=images[0].id,
-                second_image_id=images[1].id,
-            )
-            record_choice(
-                session,
-                key=pair.id,
-                pair_id=pair.id,
-                choice="left",
-                left_image_id=images[0].id,
-                right_image_id=images[1].id,
-                annotator="me",
-            )
         made = create_round(session, model=MODEL, config={}, seed=0, total_steps=10)
         made.job_id = f"round-{made.id}-1"
     return made

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from inpo_studio import processes
@@ -16,6 +17,7 @@ from inpo_studio.processes import (
     device_lock,
     physical_cores,
     spawn,
+    step_back,
     stop,
     thread_environment,
     watch_lifeline,
@@ -94,8 +96,32 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= physical_cores() <= (os.cpu_count() or 1)
-    assert set(thread_environment(2).values()) == {"2"}
-    assert set(thread_environment().values()) == {str(physical_cores())}
+    assert thread_environment(2)["OMP_NUM_THREADS"] == "2"
+    assert thread_environment()["MKL_NUM_THREADS"] == str(physical_cores())
+    assert thread_environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="niceness is POSIX's")
+def test_a_child_steps_back_unless_told_not_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    child = spawn(command, log_path=tmp_path / "log")
+    try:
+        before = psutil.Process(child.pid).nice()
+        step_back(19, child.pid)  # the tests are run with INPO_STUDIO_STEP_BACK=no
+        assert psutil.Process(child.pid).nice() == before
+        monkeypatch.delenv("INPO_STUDIO_STEP_BACK")
+        step_back(17, child.pid)
+        assert psutil.Process(child.pid).nice() == 17
+        step_back(3, child.pid)
+        assert psutil.Process(child.pid).nice() == 17
+        session = Path(f"/proc/{child.pid}/autogroup")
+        if session.exists() and session.read_text().startswith("/"):
+            assert session.read_text().split()[-1] == "17"
+    finally:
+        stop(child, 0)
+    step_back(19, child.pid)  # nobody there: nothing happens
 
 
 def test_a_device_is_held_by_one_at_a_time_and_the_other_says_that_it_waits() -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from inpo_studio.engine import JobStatus
-from inpo_studio.jobs import trainer
+from inpo_studio.jobs import rounds, trainer
 from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
+from inpo_studio.jobs.upkeep import sweep_rounds
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
+from inpo_studio.studio.rounds import round_log, round_status
 from storage.prompts import add_prompts
 from storage.rounds import create_round, get_round, request, resume, round_pairs, set_state
 from storage.schema import Comparison, Round
@@ -196,14 +199,14 @@ def test_a_training_that_dies_goes_on_as_long_as_it_gets_further(
 
 
 @pytest.mark.slow
-def test_a_training_that_dies_too_often_fails_with_the_end_of_its_log(
+def test_a_training_that_dies_too_often_fails_in_a_sentence_and_its_log_tells(
     studio: Studio, training: Any
 ) -> None:
-    training("step(attempt); print('no more paint'); sys.exit(9)")
+    training("step(attempt); print('no more paint\\n'); sys.exit(9)")
     status, row = finish(studio, with_choices(studio))
     assert (status.state, row.state, row.attempt) == ("failed", "failed", 4)
-    assert (row.failure or "").startswith("The training ended by itself with exit code 9.")
-    assert (row.failure or "").endswith("no more paint")
+    assert (row.failure or "").startswith("The training ended by itself with exit code 9;")
+    assert round_log(studio, row.id) == ["no more paint"] * 3
     assert status.error == row.failure
 
 
@@ -227,10 +230,83 @@ def test_a_training_ended_for_want_of_memory_says_so(
 
 
 def test_an_orderly_failure_is_told_as_it_was_written(studio: Studio, training: Any) -> None:
+    training(
+        "from storage.rounds import set_state\n"
+        "with database.write() as session:\n"
+        "    set_state(session, round_id, 'failed', attempt=attempt, failure='It has dried.')\n"
+        "sys.exit(5)"
+    )
+    _, row = finish(studio, with_choices(studio))
+    assert (row.state, row.failure) == ("failed", "It has dried.")
+
+
+def test_a_failure_that_left_no_sentence_points_to_its_log(studio: Studio, training: Any) -> None:
     training("print('the paint has dried'); sys.exit(5)")
     _, row = finish(studio, with_choices(studio))
-    assert row.state == "failed"
-    assert "the paint has dried" in (row.failure or "")
+    assert row.failure == "The training failed; the end of its log says more."
+    assert round_log(studio, row.id, 1) == ["the paint has dried"]
+    assert round_log(studio, "unknown") == []
+
+
+def test_a_training_that_was_told_to_end_goes_on(studio: Studio, training: Any) -> None:
+    training("step(attempt)\nif attempt < 3: sys.exit(6)\nkeep()")
+    status, row = finish(studio, with_choices(studio))
+    assert (status.state, row.state, row.attempt) == ("done", "done", 3)
+
+
+def test_a_training_that_ends_because_the_system_shuts_down_is_handed_back(
+    studio: Studio, training: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training("step(1)\ntime.sleep(1.0)\nsys.exit(6)")
+    monkeypatch.setattr(rounds, "LEFT_WAIT_S", 20.0)
+    made = with_choices(studio)
+    job_id = begin(studio, made)
+    with embedded_worker(studio.settings):
+        wait_for(lambda: row_of(studio, made.id).step == 1, 20)
+        time.sleep(1.5)
+    assert studio.engine.status(job_id).state == "queued"
+    row = row_of(studio, made.id)
+    assert (row.state, row.attempt, row.failure) == ("running", 2, None)
+
+
+def test_what_a_training_waits_for_stays_told(studio: Studio, training: Any) -> None:
+    training(
+        "from storage.progress import set_progress\n"
+        "with database.write() as session:\n"
+        "    job = get_round(session, round_id).job_id\n"
+        "    set_progress(session, job, kind='round', done=0, total=10, note='Waiting: busy.')\n"
+        "time.sleep(60)"
+    )
+    made = with_choices(studio)
+    job_id = begin(studio, made)
+
+    def note() -> str:
+        return round_status(studio, made.id).note
+
+    with embedded_worker(studio.settings):
+        wait_for(lambda: note() == "Waiting: busy.", 20)
+        time.sleep(2 * rounds.PROGRESS_EVERY_S)
+        assert note() == "Waiting: busy."
+        studio.engine.cancel(job_id)
+        wait_for(lambda: row_of(studio, made.id).state == "cancelled", 5)
+
+
+def test_what_ended_rounds_need_no_more_is_removed(studio: Studio) -> None:
+    over, open_ = with_choices(studio), with_choices(studio)
+    with studio.database.write() as session:
+        request(session, over.id, "cancel")
+        request(session, open_.id, "pause")
+    folder = studio.settings.workspace / "rounds"
+    for name in (over.id, open_.id, "unknown"):
+        for part in ("checkpoints/checkpoint-000020", "adapters/000020", "adapters/.000040.9.tmp"):
+            (folder / name / part).mkdir(parents=True)
+            (folder / name / part / "file").touch()
+    sweep_rounds(studio.database, studio.settings.workspace)
+    assert [path.name for path in (folder / over.id).iterdir()] == ["adapters"]
+    assert [path.name for path in (folder / over.id / "adapters").iterdir()] == ["000020"]
+    for name in (open_.id, "unknown"):
+        assert len(list((folder / name).rglob("file"))) == 3
+    assert sweep_rounds(studio.database, studio.settings.workspace) == []
 
 
 def test_a_worker_that_stops_takes_its_training_along_and_the_next_goes_on(

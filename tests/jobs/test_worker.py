@@ -6,9 +6,11 @@ import threading
 from typing import Any
 
 import pytest
+from dbos import DBOS
 
 from inpo_studio.engine import EngineError
 from inpo_studio.jobs.context import JobContext, JobFailed
+from inpo_studio.jobs.executor import Executor
 from inpo_studio.jobs.worker import embedded_worker, run_worker
 from inpo_studio.processes import WorkerRunning, worker_lock, worker_runs
 from inpo_studio.studio import Studio
@@ -86,6 +88,30 @@ def test_a_job_is_handed_back_by_a_worker_that_stops_and_goes_on_in_the_next(
         assert (status.state, status.dispatches) == ("queued", 0)
     with embedded_worker(studio.settings, kinds={"count": count_up}):
         assert studio.engine.wait(job_id, timeout_s=20).state == "done"
+
+
+def test_a_worker_that_stops_takes_up_nothing_more(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+    work, destroy = Executor.work, DBOS.destroy
+
+    def note(executor: Executor, job_id: str, kind: str, payload: dict[str, Any]) -> Any:
+        given.append(job_id)
+        return work(executor, job_id, kind, payload)
+
+    def destroy_late() -> None:
+        threading.Event().wait(1.0)  # long enough for the engine to look into its queue
+        destroy()
+
+    monkeypatch.setattr(Executor, "work", note)
+    monkeypatch.setattr(DBOS, "destroy", destroy_late)
+    jobs = [studio.engine.enqueue("count", ENDLESS) for _ in range(3)]
+    with embedded_worker(studio.settings, kinds={"count": count_up}):
+        wait_for(lambda: done_items(studio, jobs[0]) > 1)
+    assert given == jobs[:1]
+    assert [studio.engine.status(job_id).state for job_id in jobs] == ["queued"] * 3
+    assert "Error" not in (studio.settings.logs / "worker-0.log").read_text()
 
 
 def test_a_stage_that_is_done_is_not_done_again(studio: Studio) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio
-from inpo_studio.studio.labelling import Click, Labelling, Shown
+from inpo_studio.studio.labelling import Batch, Click, Labelling, Shown
 from inpo_studio.studio.leases import LEASE_S, Leases
 from inpo_studio.studio.rounds import adopt_round
 from inpo_studio.studio.standing import standing
@@ -68,6 +69,39 @@ def test_overlap_asks_everybody(studio: Studio) -> None:
     alone.commit("me", click(shown))
     assert alone.serve("you", "two", [], 1).pairs == []
     assert ids(both.serve("you", "two", [], 1).pairs) == [shown.pair_id]
+
+
+def test_overlap_is_a_setting(studio: Studio) -> None:
+    add_pairs(studio, 2)
+    together = replace(studio, settings=replace(studio.settings, overlap=True))
+    labelling = Labelling(together)
+    mine = labelling.serve("me", "one", [], 2).pairs
+    # two people at the same time, but never two pages of one
+    yours = labelling.serve("you", "two", [], 2).pairs
+    assert set(ids(mine)) == set(ids(yours))
+    assert labelling.serve("me", "three", [], 2).pairs == []
+    for one in mine:
+        labelling.commit("me", click(one))
+    assert labelling.serve("me", "one", ids(mine), 2) == Batch([], ids(mine))
+    assert labelling.serve("you", "two", ids(yours), 0).lost == []
+    assert (standing(together, "me").ready, standing(together, "you").ready) == (0, 2)
+    for one in yours:
+        labelling.commit("you", click(one, "right"))
+    with studio.database.read() as session:
+        assert len(live_choices(session)) == 4
+
+
+def test_without_overlap_one_person_chooses(studio: Studio) -> None:
+    """Another web process on the same database may have shown the pair to somebody else."""
+    add_pairs(studio, 1)
+    here, there = Labelling(studio), Labelling(studio)
+    (mine,) = here.serve("me", "one", [], 1).pairs
+    (yours,) = there.serve("you", "two", [], 1).pairs
+    assert mine.pair_id == yours.pair_id
+    here.commit("me", click(mine))
+    with pytest.raises(AlreadyChosen, match="Somebody else"):
+        there.commit("you", click(yours))
+    assert standing(studio, "you").ready == 0
 
 
 def test_sides_are_random_and_kept(studio: Studio) -> None:

@@ -28,8 +28,20 @@ def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
     assert (settings.port, settings.host, settings.threads) == (3, "127.0.0.2", 3)
 
 
+def test_overlap_is_off_unless_asked_for(tmp_path: Path) -> None:
+    workspace = {"workspace": tmp_path, "overlap": None}
+    assert not load_settings(workspace, {}).overlap
+    (tmp_path / "studio.toml").write_text('overlap = true\nannotator = "Ada"\n')
+    assert load_settings(workspace, {}).overlap
+    assert load_settings(workspace, {}).annotator == "Ada"
+    assert not load_settings(workspace, {"INPO_STUDIO_OVERLAP": "no"}).overlap
+    assert load_settings({**workspace, "overlap": True}, {"INPO_STUDIO_OVERLAP": "no"}).overlap
+
+
 def test_a_child_gets_the_same_settings(tmp_path: Path) -> None:
-    settings = Settings(workspace=tmp_path, model="a/b", open_browser=False, threads=2, port=0)
+    settings = Settings(
+        workspace=tmp_path, model="a/b", open_browser=False, threads=2, port=0, overlap=True
+    )
     assert load_settings({}, settings.to_environment()) == settings
 
 
@@ -49,6 +61,8 @@ def test_jobs_share_a_postgresql_database(tmp_path: Path) -> None:
         ({"INPO_STUDIO_PORT": "http"}, "", "INPO_STUDIO_PORT"),
         ({"INPO_STUDIO_THREADS": "-1"}, "", "INPO_STUDIO_THREADS"),
         ({"INPO_STUDIO_OPEN_BROWSER": "perhaps"}, "", "INPO_STUDIO_OPEN_BROWSER"),
+        ({"INPO_STUDIO_OVERLAP": "perhaps"}, "", "INPO_STUDIO_OVERLAP"),
+        ({}, 'annotator = " "', "studio.toml"),
         ({"INPO_STUDIO_MODEL": "./nowhere"}, "", "nowhere"),
         ({"INPO_STUDIO_MODEL": "a/b/c"}, "", "a/b/c"),
         ({"INPO_STUDIO_MODEL": "x.safetensors"}, "", "x.safetensors"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from inpo_studio.training.cache import BATCH, InversionKey, cached_inversions
+from inpo_studio.training.cache import (
+    BATCH,
+    InversionKey,
+    cache_bytes,
+    cached_inversions,
+    evict,
+)
 
 KEY = InversionKey("reference", (1, 501), "float32:cpu")
 X_0 = torch.randn(BATCH + 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -51,6 +59,7 @@ def test_batches_are_always_full(tmp_path: Path) -> None:
         replace(KEY, reference="another"),
         replace(KEY, levels=(1, 301)),
         replace(KEY, dtype="bfloat16:cpu"),
+        replace(KEY, noise="0.1:3"),
     ],
 )
 def test_anything_that_matters_is_in_the_key(tmp_path: Path, other: InversionKey) -> None:
@@ -84,3 +93,34 @@ def test_what_was_inverted_before_a_stop_is_kept(tmp_path: Path) -> None:
     cached_inversions(tmp_path, KEY, X_0, PROMPTS, rest)
     assert [set(batch) for batch in rest.batches] == [set(range(BATCH, len(X_0)))]
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_what_no_round_has_read_for_long_is_evicted(tmp_path: Path) -> None:
+    cached_inversions(tmp_path, KEY, X_0, PROMPTS, CountingInvert())
+    entries = sorted(tmp_path.rglob("*.safetensors"))
+    whole = cache_bytes(tmp_path)
+    assert whole == sum(path.stat().st_size for path in entries)
+    month = 30 * 24 * 3600
+    for path in entries:
+        os.utime(path, (time.time() - 2 * month,) * 2)
+    # Reading is use: these two stay.
+    cached_inversions(tmp_path, KEY, X_0[:2], PROMPTS[:2], CountingInvert())
+    freed = evict(tmp_path)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert freed + cache_bytes(tmp_path) == whole
+    assert evict(tmp_path) == 0
+    assert cache_bytes(tmp_path / "nowhere") == evict(tmp_path / "nowhere") == 0
+
+
+def test_what_a_kill_left_half_written_goes_after_an_hour(tmp_path: Path) -> None:
+    cached_inversions(tmp_path, KEY, X_0, PROMPTS, CountingInvert())
+    entry = next(tmp_path.rglob("*.safetensors"))
+    half = entry.with_name("tmpabc.tmp")
+    half.write_bytes(entry.read_bytes()[:100])
+    again = CountingInvert()
+    cached_inversions(tmp_path, KEY, X_0, PROMPTS, again)
+    assert again.batches == []
+    assert evict(tmp_path) == 0
+    assert evict(tmp_path, now=time.time() + 3601) == 100
+    assert not half.exists()
+    assert entry.exists()

@@ -64,7 +64,7 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
             batch = labelling.serve(user, message.page, message.holding, message.want)
             found: Answer = {"studio": name, **asdict(batch)}
             if message.standing:
-                found["standing"] = asdict(standing(studio))
+                found["standing"] = asdict(standing(studio, user))
             return found
 
         return _answer(name, Wanted, data, work)

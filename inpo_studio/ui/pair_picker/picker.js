@@ -240,6 +240,7 @@ new IntersectionObserver((entries) => {
   remember();
   let asked = 0;
   setInterval(() => {
+    root.dataset.ahead = queue.filter(pairIsReady).length;
     const now = performance.now();
     if (!visible() || now - asked < (queue.length ? POLL_MS : POLL_EMPTY_MS)) return;
     asked = now;

@@ -1,0 +1,53 @@
+"""What a person looks at under Compare: which two sides, and how their pictures are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from inpo_studio.configs import GenerationConfig
+from inpo_studio.studio import Studio
+from inpo_studio.studio.comparisons import Side
+from inpo_studio.studio.errors import StudioError
+from storage.rounds import get_round
+from storage.schema import Round
+
+AT_ONCE = 4
+"""Pictures drawn together: few, so that the grid fills while one watches."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page asks to see; with a `round_id` of None the studio chooses both sides."""
+
+    base: Side = None
+    round_id: str | None = None
+    guidance: float = 3.0
+    steps: int = 20
+    seeds: int = 1
+    """Seeds a prompt, from 0 on."""
+    prompts: int = 12
+    """Held-out prompts, the person's own ones first."""
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """How its pictures are made."""
+        return GenerationConfig(guidance=self.guidance, steps=self.steps, batch_size=AT_ONCE)
+
+    @property
+    def name(self) -> str:
+        """A name for the jobs that draw for it, whatever prompts and seeds they draw."""
+        parts = (self.base or "base", self.round_id or "", repr(self.guidance), str(self.steps))
+        return ":".join(parts)
+
+
+def sides_of(studio: Studio, session: Session, view: View) -> tuple[Round, Round | None]:
+    """Return the aligned round and the other side; StudioError unless of the present model."""
+    if view.round_id is None:
+        raise StudioError("Choose a round to compare first.")
+    aligned = get_round(session, view.round_id)
+    base = None if view.base is None else get_round(session, view.base)
+    if any(side is not None and side.model != studio.settings.model for side in (aligned, base)):
+        raise StudioError("One of the sides is of another model; choose them again.")
+    return aligned, base

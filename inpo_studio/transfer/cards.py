@@ -1,0 +1,79 @@
+"""The model card of an exported adapter: README.md in the form that model hubs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from inpo_studio.transfer.adapters import DIFFUSERS_FILE
+from inpo_studio.transfer.provenance import Provenance
+
+_OBJECTIVES = {
+    "inpo": "DDIM-InPO (Direct Preference Optimization along DDIM-inverted noise)",
+    "diffusion_dpo": "Diffusion-DPO",
+    "ipo": "IPO on noise errors",
+}
+
+
+def model_card(found: Provenance, files: Sequence[str]) -> str:
+    """README.md of a folder that holds `files`."""
+    parts = [_front_matter(found), f"# {found.title}\n", _what(found), _use(found, files)]
+    return "\n".join([*parts, _how(found)])
+
+
+def _front_matter(found: Provenance) -> str:
+    lines = ["---", "tags:"]
+    lines += [f"- {tag}" for tag in ("text-to-image", "lora", "diffusers", "preference-alignment")]
+    lines.append("- template:diffusion-lora")
+    if found.base_is_hub_id:
+        # Quoted: a name such as 1e5/on would be no text in YAML.
+        lines.append(f"base_model: {json.dumps(found.base)}")
+    lines += ["instance_prompt: null", "license: other", "license_name: that-of-the-base-model"]
+    return "\n".join([*lines, "---", ""])
+
+
+def _what(found: Provenance) -> str:
+    judged = found.blind_votes or "No blind votes have been counted on it."
+    return (
+        f"A LoRA adapter for **{found.base}** ({found.family.title}) that moves its pictures "
+        f"towards {found.choices} choices between two pictures. It has no trigger word; use it at "
+        f"strength 1.\n\n{judged}\n"
+    )
+
+
+def _use(found: Provenance, files: Sequence[str]) -> str:
+    kohya = [name for name in files if name.endswith(".safetensors") and name not in _OURS]
+    lines = ["## Use\n"]
+    if kohya:
+        lines.append(
+            f"- ComfyUI, AUTOMATIC1111 and others: put `{kohya[0]}` into their folder of LoRAs."
+        )
+    if DIFFUSERS_FILE in files:
+        lines.append(
+            f"- diffusers: `pipe.load_lora_weights(FOLDER, weight_name='{DIFFUSERS_FILE}')`"
+        )
+    if "adapter_config.json" in files:
+        lines.append("- PEFT: `PeftModel.from_pretrained(pipe.unet, FOLDER)`")
+    return "\n".join([*lines, ""])
+
+
+_OURS = (DIFFUSERS_FILE, "adapter_model.safetensors")
+
+
+def _how(found: Provenance) -> str:
+    config = found.config
+    rounds = " → ".join(str(number) for number in found.rounds)
+    rows = [
+        ("Objective", _OBJECTIVES[config.objective]),
+        ("Rounds, first to last", rounds),
+        ("Choices in the last round", str(found.choices)),
+        ("Optimiser steps", str(found.step)),
+        ("Pairs a step", str(config.batch_pairs)),
+        ("beta", f"{config.beta:g}"),
+        ("Learning rate", f"{config.learning_rate:g}"),
+        ("Rank, alpha", f"{found.rank}, {found.alpha:g}"),
+        ("Adapted layers", "attention of the UNet: to_q, to_k, to_v, to_out"),
+        ("Seed", str(config.seed)),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"## How it was made\n\nWith InPO Studio.\n\n| | |\n|---|---|\n{table}\n"

@@ -1,0 +1,128 @@
+"""The Align page: a component of constant HTML, CSS and JavaScript, and the server behind it.
+
+Templates hold no user text: prompts, names and sentences travel as JSON and are set by
+`textContent`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from pydantic import ValidationError
+
+from inpo_studio.studio import Studio
+from inpo_studio.studio.aligning import begin, plan_next
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.lineage import lineage
+from inpo_studio.studio.watching import to_watch, watched
+from inpo_studio.ui.align.asking import ask
+from inpo_studio.ui.align.drawer import wish_of
+from inpo_studio.ui.align.messages import AnyMessage, Asked, Looked, Started
+from inpo_studio.ui.doors import user_of
+from inpo_studio.ui.pair_picker import studio_name
+from storage.errors import DatabaseBusy, DiskFull, NotFound, StorageError
+
+_HERE = Path(__file__).resolve().parent
+_SCRIPTS = ("words.js", "curves.js", "charts.js", "strips.js", "rounds.js", "start.js", "align.js")
+_ELSEWHERE = "This page belongs to another workspace; reload it."
+
+Answer = dict[str, Any]
+Message = TypeVar("Message", bound=AnyMessage)
+
+
+def align_page(studio: Studio) -> gr.HTML:
+    """Return the component; call it inside a page."""
+    return gr.HTML(
+        html_template=_read("align.html"),
+        css_template=_read("align.css"),
+        js_on_load="\n".join(_read(name) for name in _SCRIPTS),
+        apply_default_css=False,
+        elem_id="align",
+        server_functions=server_functions(studio),
+    )
+
+
+def server_functions(studio: Studio) -> list[Callable[..., Answer]]:
+    """Return what the page may call; each takes the user from the request, never from the page.
+
+    An answer holds `retry` where sending the same again may help, `refused` where it will not;
+    each is one sentence.
+    """
+    name = studio_name(studio)
+
+    def look(data: Any, request: gr.Request) -> Answer:
+        user_of(request.scope)
+        return _answer(name, Looked, data, lambda message: _look(studio, message))
+
+    def start(data: Any, request: gr.Request) -> Answer:
+        user_of(request.scope)
+
+        def work(message: Started) -> Answer:
+            made = begin(studio, wish_of(message.drawer))
+            return {"started": made.id, "told": f"Round {made.number} is on its way."}
+
+        return _answer(name, Started, data, work)
+
+    def act(data: Any, request: gr.Request) -> Answer:
+        user_of(request.scope)
+        return _answer(name, Asked, data, lambda message: {"told": ask(studio, message)})
+
+    return [look, start, act]
+
+
+def _look(studio: Studio, message: Looked) -> Answer:
+    """Return the parts of the page that are not as it knows them."""
+    found: Answer = {"studio": studio_name(studio)}
+    tree = lineage(studio)
+    _put(found, "rounds", asdict(tree), message.knows)
+    if not tree.at_work:  # the start card is put away meanwhile, and planning reads every choice
+        try:
+            _put(found, "plan", asdict(plan_next(studio, wish_of(message.drawer))), message.knows)
+        except (StudioError, NotFound) as error:
+            found["unplanned"] = str(error)
+    shown = message.watch or to_watch(studio)
+    if shown is None:
+        return found
+    same = message.showing == shown
+    seen = asdict(
+        watched(
+            studio,
+            shown,
+            after_step=message.after_step if same else -1,
+            attempt=message.attempt if same else None,
+            with_log=message.with_log,
+        )
+    )
+    _put(found, "samples", seen.pop("samples"), message.knows, of=shown)
+    return {**found, "watched": seen}
+
+
+def _put(found: Answer, part: Any, value: Any, knows: Any, of: str = "") -> None:
+    """Add a part with its version, unless the page has that version."""
+    text = json.dumps([of, value], sort_keys=True)
+    version = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    if knows.get(part) != version:
+        found[part] = {"version": version, "value": value}
+
+
+def _answer(name: str, kind: type[Message], data: Any, work: Callable[[Message], Answer]) -> Answer:
+    """Check a message and do its work; what goes wrong becomes one sentence."""
+    try:
+        message = kind.model_validate(data)
+        return work(message) if message.studio in ("", name) else {"retry": _ELSEWHERE}
+    except ValidationError:
+        return {"refused": "The page sent something that cannot be read; reload it."}
+    except (DatabaseBusy, DiskFull) as error:
+        return {"retry": str(error)}
+    except (StorageError, StudioError) as error:
+        return {"refused": str(error)}
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")

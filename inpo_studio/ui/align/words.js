@@ -1,0 +1,95 @@
+// Small things that every part of the page uses: parts by name, text, numbers as a person reads them.
+const root = element.querySelector(".align");
+const part = (name) => root.querySelector('[data-is="' + name + '"]');
+
+function make(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+// Write only what differs: the page is painted once a second and must not disturb a selection.
+function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function sayOrHide(node, text) {
+  say(node, text || "");
+  node.hidden = !text;
+}
+
+const some = (count, one, many) => count + " " + (count === 1 ? one : many);
+const percent = (value) => Math.round(100 * value) + " %";
+
+// A number with three digits that count.
+function short(value) {
+  if (!value) return "0";
+  const size = Math.abs(value);
+  const digits = size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3;
+  return (size < 0.001 ? value.toExponential(1) : value.toFixed(digits)).replace(/-/g, "−");
+}
+
+function span(seconds) {
+  if (seconds < 90) return Math.max(1, Math.round(seconds)) + " s";
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return minutes + " min";
+  const rest = minutes % 60;
+  return Math.floor(minutes / 60) + " h" + (rest ? " " + rest + " min" : "");
+}
+
+const about = (seconds) => (seconds < 8 ? "a few seconds"
+  : "about " + span(seconds < 90 ? 5 * Math.round(seconds / 5) : seconds));
+
+const ACTIONS = {
+  pause: "Pause", resume: "Resume", finish: "Finish now and keep", cancel: "Cancel",
+  adopt: "Adopt", branch: "Branch from here", compare: "Compare", watch: "Show its curves",
+};
+const HELP = {
+  pause: "Stop after this step; it can go on later, with nothing lost",
+  resume: "Go on from the last checkpoint",
+  finish: "End now and keep what it has learnt so far",
+  cancel: "Stop for good and drop what it has learnt",
+  adopt: "Make new pairs with this round's model from now on; it can be undone",
+  branch: "Let the next round start from this one",
+  compare: "See it beside the base model on prompts it never saw",
+  watch: "Show this round's curves and samples above",
+};
+
+function actionButton(name, label) {
+  const button = make("button", "st-button small", label || ACTIONS[name]);
+  button.type = "button";
+  button.dataset.act = name;
+  button.title = HELP[name] || "";
+  if (name === "cancel") button.classList.add("danger");
+  return button;
+}
+
+// Children of `parent`, one an item, kept as they are where the item is still there.
+function keep(parent, items, keyOf, makeOne, update) {
+  const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  let place = parent.firstElementChild;
+  for (const item of items) {
+    const key = String(keyOf(item));
+    let child = old.get(key);
+    old.delete(key);
+    if (!child) {
+      child = makeOne(item);
+      child.dataset.key = key;
+    }
+    if (child !== place) parent.insertBefore(child, place);
+    else place = place.nextElementSibling;
+    if (update) update(child, item);
+  }
+  for (const gone of old.values()) gone.remove();
+}
+
+function picture(sample) {
+  const image = make("img", "st-picture");
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.draggable = false;
+  image.alt = sample.prompt + (sample.step ? ", at step " + sample.step : ", before training");
+  image.src = "/pictures/" + encodeURIComponent(sample.id);
+  return image;
+}

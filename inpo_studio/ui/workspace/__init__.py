@@ -1,0 +1,80 @@
+"""The workspace's page: where everything is kept, and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from inpo_studio.settings import EMBEDDED_MODEL
+from inpo_studio.studio import Studio
+from inpo_studio.studio.overview import overview
+from inpo_studio.ui.doors import user_of
+from storage.errors import StorageError
+from storage.schema import Round
+
+_HERE = Path(__file__).resolve().parent
+
+
+def workspace_tab(studio: Studio) -> gr.HTML:
+    """Build the tab; it reads the database anew every few seconds while it is the open one."""
+    return gr.HTML(
+        html_template=_read("workspace.html"),
+        css_template=_read("workspace.css"),
+        js_on_load=_read("workspace.js"),
+        apply_default_css=False,
+        elem_id="workspace-page",
+        server_functions=server_functions(studio),
+    )
+
+
+def server_functions(studio: Studio) -> list[Callable[..., dict[str, Any]]]:
+    """Return what the page may call."""
+
+    def look(data: Any, request: gr.Request) -> dict[str, Any]:
+        user = user_of(request.scope)
+        try:
+            return _seen(studio, user)
+        except StorageError as error:
+            return {"refused": str(error)}
+
+    return [look]
+
+
+def _seen(studio: Studio, user: str) -> dict[str, Any]:
+    settings = studio.settings
+    found = overview(studio)
+    model = settings.model
+    if model == EMBEDDED_MODEL:
+        model = f"{model}, the small model that ships with the studio"
+    database = settings.database_url
+    return {
+        "workspace": str(settings.workspace),
+        "model": model,
+        "annotator": user,
+        "overlap": settings.overlap,
+        "database": "studio.db" if database.startswith("sqlite") else "PostgreSQL",
+        "prompts": found.prompts,
+        "ready": found.pairs_ready,
+        "choices": found.choices,
+        "rounds": [_round(row, found.policy_adapter_id) for row in reversed(found.rounds)],
+    }
+
+
+def _round(row: Round, policy_adapter_id: str | None) -> dict[str, Any]:
+    adopted = row.adapter_id is not None and row.adapter_id == policy_adapter_id
+    return {
+        "number": row.number,
+        "state": row.state,
+        "stage": row.stage or "",
+        "step": row.step,
+        "steps": row.total_steps,
+        "adopted": adopted,
+        "failure": (row.failure or "").split("\n")[0],
+    }
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")

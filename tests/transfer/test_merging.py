@@ -1,0 +1,79 @@
+"""Merged models draw what the adapter draws, in every layout, without the adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inpo_studio.studio import Studio
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.transfer.merging import merge
+from inpo_studio.transfer.tensors import TensorFile
+from tests.single_files import build_single_file, copy_configurations
+from tests.tiny import KINDS
+
+from .conftest import GENERATION, PROMPTS, SEEDS, Aligned, difference
+
+
+def draw(model: Path) -> list[Image.Image]:
+    from inpo_studio.diffusion.loading import load_pipeline
+    from inpo_studio.diffusion.sampling import sample
+
+    pipeline = load_pipeline(str(model), device="cpu", dtype="float32")
+    return [drawn.image for drawn in sample(pipeline, PROMPTS, SEEDS, GENERATION)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_merged_model_needs_no_adapter(
+    kind: str, studio: Studio, align: Callable[..., Aligned], tmp_path: Path
+) -> None:
+    made = align(kind)
+    folder, file = tmp_path / "folder", tmp_path / "file.safetensors"
+    merge(studio, made.round, folder)
+    assert difference(made.aligned, draw(folder)) <= 1
+    merge(studio, made.round, file)
+    copy_configurations(made.model, tmp_path / "file")
+    assert difference(made.aligned, draw(file)) <= 1
+    merge(studio, made.round, tmp_path / "none", scale=0.0)
+    assert difference(made.base, draw(tmp_path / "none")) == 0
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_a_single_file_is_merged_into_a_single_file(
+    kind: str, studio: Studio, align: Callable[..., Aligned], tiny_model: Any, tmp_path: Path
+) -> None:
+    model = build_single_file(tiny_model(kind), tmp_path / "model.safetensors")
+    made = align(kind, model=model)
+    merged = tmp_path / "merged.safetensors"
+    merge(studio, made.round, merged)
+    copy_configurations(tiny_model(kind), tmp_path / "merged")
+    assert difference(made.aligned, draw(merged)) <= 1
+    before, after = TensorFile(model), TensorFile(merged)
+    assert list(before) == list(after)
+    assert after.metadata["modelspec.architecture"].startswith("stable-diffusion")
+    changed = [
+        name for name in before if not np.array_equal(before.floats(name), after.floats(name))
+    ]
+    assert changed
+    assert all(".attn" in name and name.startswith("model.diffusion_model.") for name in changed)
+
+
+def test_what_does_not_fit_is_refused(
+    studio: Studio, align: Callable[..., Aligned], tiny_model: Any, tmp_path: Path
+) -> None:
+    model = build_single_file(tiny_model("sd15"), tmp_path / "model.safetensors")
+    made = align("sd15", model=model)
+    with pytest.raises(StudioError, match="single file"):
+        merge(studio, made.round, tmp_path / "folder")
+    with pytest.raises(StudioError, match="already"):
+        merge(studio, made.round, model)
+    model.unlink()
+    build_single_file(tiny_model("sdxl"), model, configurations=False)
+    with pytest.raises(StudioError):
+        merge(studio, made.round, tmp_path / "new.safetensors")
+    assert not (tmp_path / "new.safetensors").exists()
