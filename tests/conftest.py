@@ -10,6 +10,9 @@ import pytest
 
 # On a machine that is busy with other work, processes that step back would hardly get a turn.
 os.environ.setdefault("INPO_STUDIO_STEP_BACK", "no")
+# Tests run beside each other: threads that wait must leave the processor (read when torch loads).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @pytest.fixture(scope="session")

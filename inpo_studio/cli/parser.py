@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from inpo_studio import __version__
 
+OBJECTIVES = ["inpo", "diffusion_dpo", "ipo", "robust", "kto", "mapo"]
+
 
 class UsageError(ValueError):
     """The command line cannot be read; the message is one sentence."""
@@ -118,9 +120,7 @@ def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
         "align", parents=[shared], help="train an adapter on the choices: one round, to its end"
     )
     align.add_argument("--steps", type=_count, metavar="N", help="optimiser steps")
-    align.add_argument(
-        "--objective", choices=["inpo", "diffusion_dpo", "ipo"], help="what is minimised (inpo)"
-    )
+    align.add_argument("--objective", choices=OBJECTIVES, help="what is minimised (inpo)")
     align.add_argument("--seed", type=_count_from_zero, metavar="S", help="seed of the round (0)")
     align.add_argument(
         "--adopt", action="store_true", help="make new pairs with the round's model afterwards"

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from inpo_studio.cli import main
+from inpo_studio.cli.parser import OBJECTIVES
+from inpo_studio.configs import Objective
 from inpo_studio.studio import Studio
 from tests.cli.running import Terminal
 from tests.studio.workspace import add_pairs
+
+
+def test_every_objective_can_be_asked_for() -> None:
+    assert get_args(Objective) == tuple(OBJECTIVES)
 
 
 @pytest.fixture
@@ -47,7 +54,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("choose missing.jsonl", "missing.jsonl"),
         ("export full", "not empty"),
         ("export full/file", "not a folder"),
-        ("align --objective kto", "--objective"),
+        ("align --objective taste", "--objective"),
         ("align --steps 0", "--steps"),
         ("align", "no choices"),
         ("align --resume 3", "no round 3"),

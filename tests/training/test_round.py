@@ -287,7 +287,8 @@ def test_leaving_saves_whole_steps_only(monkeypatch: pytest.MonkeyPatch, saves: 
 
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr("inpo_studio.training.leaving.WAIT_FOR_STEP_S", 0.1)
-    monkeypatch.setattr("inpo_studio.training.leaving.LEAVE_WITHIN_S", 30.0)
+    # the real one would end this process some seconds later
+    monkeypatch.setattr(Leaving, "_end", lambda self, after_s: None)
     trainer = SimpleNamespace(whole=threading.RLock(), step=7)
     leaving = Leaving(6)
     leaving.saves(trainer, lambda: saved.append(trainer.step))  # type: ignore[arg-type]
