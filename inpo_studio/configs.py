@@ -47,7 +47,7 @@ class RoundConfig(_Config):
     objective: Objective = "inpo"
     steps: int = Field(80, ge=1)
     """Optimiser steps."""
-    beta: float = Field(2000.0, gt=0)
+    beta: float = Field(50_000.0, gt=0)
     """Preference strength: the factor on the margin of mean squared noise errors."""
     label_noise: float = Field(0.0, ge=0.0, lt=0.5)
     """Share of choices believed to be wrong clicks: smooths the preference, and debiases it where
@@ -62,7 +62,7 @@ class RoundConfig(_Config):
     2 is the derivation's factor that the published code leaves out."""
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(10, ge=0)
-    learning_rate_decay: Decay = "none"
+    learning_rate_decay: Decay = "linear"
     """From the end of the warm-up to the last step: constant, or down towards 0."""
     rank: int = Field(8, ge=1)
     alpha: float = Field(8.0, gt=0)
@@ -157,6 +157,8 @@ class RoundConfig(_Config):
             "lowest_timestep": 0,
             "highest_timestep": 999,
             "prompt_dropout": 0.2,
+            "beta": 2000.0,
+            "learning_rate_decay": "none",
         }
         return cls.model_validate({**method, **changes})
 

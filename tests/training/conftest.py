@@ -36,6 +36,8 @@ def small_config(**changes: Any) -> RoundConfig:
         "validate_every": 2,
         "checkpoint_every": 2,
         "dtype": "float32",
+        "beta": 2000.0,
+        "learning_rate_decay": "none",
     }
     return RoundConfig.model_validate({**values, **changes})
 
