@@ -84,7 +84,7 @@ class RoundConfig(_Config):
     """`own`: each picture keeps its inverted noise. `shared`: both take one symmetric mixture.
     `midpoint`: that mixture on the point between them, so that they share x_t itself. Pictures
     with forward noise always share the noise."""
-    noise_mixing: float = Field(0.5, ge=0.0, le=1.0)
+    noise_mixing: float = Field(0.0, ge=0.0, le=1.0)
     """Share kappa of fresh noise mixed into the inverted one; 0 is inversion alone."""
     inversion_by: Inverter = "reference"
     """Who inverts: the reference, once and cached, or, as published, the policy at every visit."""

@@ -37,6 +37,7 @@ def small_config(**changes: Any) -> RoundConfig:
         "checkpoint_every": 2,
         "dtype": "float32",
         "beta": 2000.0,
+        "noise_mixing": 0.5,
         "learning_rate_decay": "none",
     }
     return RoundConfig.model_validate({**values, **changes})
