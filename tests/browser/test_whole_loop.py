@@ -23,6 +23,7 @@ from playwright.sync_api import Page, Response, expect
 from sqlalchemy import func, select
 
 from storage.engines import Database, open_database
+from storage.pairs import get_pair
 from storage.rounds import list_rounds
 from storage.schema import Choice, Comparison, Pair, Round, TrialItem, Vote
 from tests.browser.picking import KEYS, on_screen, wait_saved
@@ -129,6 +130,11 @@ def live_choices(database: Database) -> int:
 def rounds(database: Database) -> list[Round]:
     with database.read() as session:
         return list_rounds(session)
+
+
+def policy_of(database: Database, pair_id: str) -> str | None:
+    with database.read() as session:
+        return get_pair(session, pair_id).adapter_id
 
 
 def wait_until(what: Callable[[], bool], why: str, seconds: float = 300.0) -> None:
@@ -280,6 +286,8 @@ def test_the_whole_loop_by_hand(
     tab(page, "Label")
     with database.read() as session:
         before = set(session.scalars(select(Choice.id)))
+    # what the page held from before goes as soon as it has asked again
+    wait_until(lambda: policy_of(database, on_screen(page).pair) == first.adapter_id, "old pairs")
     label(page, 10)
     with database.read() as session:
         query = select(Pair.adapter_id).join(Choice, Choice.pair_id == Pair.id)
