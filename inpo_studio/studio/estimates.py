@@ -48,8 +48,8 @@ class Costs:
 
 
 USUAL = {
-    # 2026-11-23, two x86-64 cores without GPU: 35 to 40 s for the default round of 64 choices.
-    EMBEDDED_MODEL: Costs(start_s=5.0, level_s=0.0035, pair_s=0.03, sample_s=0.2, end_s=5.0),
+    # 2026-11-23, two x86-64 cores without GPU: 44 to 48 s for the default round of 64 choices.
+    EMBEDDED_MODEL: Costs(start_s=5.0, level_s=0.006, pair_s=0.035, sample_s=0.43, end_s=5.0),
 }
 """What a round costs on a CPU where none has run yet."""
 
