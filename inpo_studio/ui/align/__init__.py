@@ -11,10 +11,9 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
-from pydantic import ValidationError
 
 from inpo_studio.studio import Studio
 from inpo_studio.studio.aligning import begin, plan_next
@@ -23,17 +22,13 @@ from inpo_studio.studio.lineage import lineage
 from inpo_studio.studio.watching import to_watch, watched
 from inpo_studio.ui.align.asking import ask
 from inpo_studio.ui.align.drawer import wish_of
-from inpo_studio.ui.align.messages import AnyMessage, Asked, Looked, Started
+from inpo_studio.ui.align.messages import Asked, Looked, Started
+from inpo_studio.ui.answering import Answer, answer, studio_name
 from inpo_studio.ui.doors import user_of
-from inpo_studio.ui.pair_picker import studio_name
-from storage.errors import DatabaseBusy, DiskFull, NotFound, StorageError
+from storage.errors import NotFound
 
 _HERE = Path(__file__).resolve().parent
 _SCRIPTS = ("words.js", "curves.js", "charts.js", "strips.js", "rounds.js", "start.js", "align.js")
-_ELSEWHERE = "This page belongs to another workspace; reload it."
-
-Answer = dict[str, Any]
-Message = TypeVar("Message", bound=AnyMessage)
 
 
 def align_page(studio: Studio) -> gr.HTML:
@@ -58,7 +53,7 @@ def server_functions(studio: Studio) -> list[Callable[..., Answer]]:
 
     def look(data: Any, request: gr.Request) -> Answer:
         user_of(request.scope)
-        return _answer(name, Looked, data, lambda message: _look(studio, message))
+        return answer(name, Looked, data, lambda message: _look(studio, message))
 
     def start(data: Any, request: gr.Request) -> Answer:
         user_of(request.scope)
@@ -67,11 +62,11 @@ def server_functions(studio: Studio) -> list[Callable[..., Answer]]:
             made = begin(studio, wish_of(message.drawer))
             return {"started": made.id, "told": f"Round {made.number} is on its way."}
 
-        return _answer(name, Started, data, work)
+        return answer(name, Started, data, work)
 
     def act(data: Any, request: gr.Request) -> Answer:
         user_of(request.scope)
-        return _answer(name, Asked, data, lambda message: {"told": ask(studio, message)})
+        return answer(name, Asked, data, lambda message: {"told": ask(studio, message)})
 
     return [look, start, act]
 
@@ -109,19 +104,6 @@ def _put(found: Answer, part: Any, value: Any, knows: Any, of: str = "") -> None
     version = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
     if knows.get(part) != version:
         found[part] = {"version": version, "value": value}
-
-
-def _answer(name: str, kind: type[Message], data: Any, work: Callable[[Message], Answer]) -> Answer:
-    """Check a message and do its work; what goes wrong becomes one sentence."""
-    try:
-        message = kind.model_validate(data)
-        return work(message) if message.studio in ("", name) else {"retry": _ELSEWHERE}
-    except ValidationError:
-        return {"refused": "The page sent something that cannot be read; reload it."}
-    except (DatabaseBusy, DiskFull) as error:
-        return {"retry": str(error)}
-    except (StorageError, StudioError) as error:
-        return {"refused": str(error)}
 
 
 def _read(name: str) -> str:

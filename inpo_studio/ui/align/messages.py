@@ -6,19 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from inpo_studio.ui.answering import StudioMessage
+
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Typed = Annotated[str, StringConstraints(max_length=40, strip_whitespace=True)]
 """What stands in a field of the drawer; empty is what is usual."""
 Action = Literal["pause", "resume", "cancel", "finish", "adopt", "revert", "keep"]
 
 
-class AnyMessage(BaseModel):
+class AnyMessage(StudioMessage):
     """What every message says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    studio: str = Field("", max_length=64)
-    """The workspace the page was opened on; empty before the first answer."""
+    model_config = ConfigDict(strict=True)
 
 
 class Drawer(BaseModel):
@@ -52,7 +51,9 @@ class Looked(AnyMessage):
     after_step: int = Field(-1, ge=-1, lt=2**31)
     attempt: int | None = Field(None, ge=0, lt=2**31)
     with_log: bool = False
-    knows: dict[Literal["plan", "rounds", "samples"], Annotated[str, Field(max_length=64)]] = {}
+    knows: dict[Literal["plan", "rounds", "samples"], Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=dict
+    )
     """Versions of the parts the page has; such a part is left out while it is the same."""
 
 

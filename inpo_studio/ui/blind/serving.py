@@ -10,9 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gradio as gr
-from pydantic import ValidationError
 
-from inpo_studio.engine import EngineError
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
 from inpo_studio.studio.trials import (
@@ -25,19 +23,16 @@ from inpo_studio.studio.trials import (
     undoable,
 )
 from inpo_studio.studio.verdicts import result
+from inpo_studio.ui.answering import Answer, answer, studio_name
 from inpo_studio.ui.blind import describing, messages
 from inpo_studio.ui.blind.tickets import TICKETS, Tickets, read_ticket
 from inpo_studio.ui.doors import user_of
-from inpo_studio.ui.pair_picker import studio_name
 from inpo_studio.ui.pair_picker.messages import AnyMessage
-from storage.errors import DatabaseBusy, DiskFull, StorageError
 from storage.schema import TrialItem
 from storage.trials import trial_items
 from storage.votes import find_vote
 
-Answer = dict[str, Any]
 Message = TypeVar("Message", bound=AnyMessage)
-_ELSEWHERE = "This page belongs to another workspace; reload it."
 _NOT_OURS = "These two pictures are not part of this vote any more; here are others."
 
 
@@ -103,17 +98,7 @@ class Served:
     ) -> Answer:
         """Check a message and do its work; what goes wrong becomes one sentence."""
         user = user_of(request.scope)
-        try:
-            message = kind.model_validate(data)
-            if message.studio not in ("", self._name):
-                return {"retry": _ELSEWHERE}
-            return work(user, message)
-        except ValidationError:
-            return {"refused": "The page sent something that cannot be read; reload it."}
-        except (DatabaseBusy, DiskFull) as error:
-            return {"retry": str(error)}
-        except (StorageError, StudioError, EngineError) as error:
-            return {"refused": str(error)}
+        return answer(self._name, kind, data, lambda message: work(user, message))
 
     def look_around(self, user: str, message: messages.Looked) -> Answer:
         """Say what can be compared and how the trials so far stand."""

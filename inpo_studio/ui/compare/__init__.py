@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
-from pydantic import ValidationError
 
-from inpo_studio.engine import EngineError
 from inpo_studio.studio import Studio
 from inpo_studio.studio.comparing import comparing, draw_missing
 from inpo_studio.studio.drawing import (
@@ -24,7 +22,7 @@ from inpo_studio.studio.drawing import (
     stop_drawing,
     warm_up,
 )
-from inpo_studio.studio.errors import StudioError
+from inpo_studio.ui.answering import Answer, answer, studio_name
 from inpo_studio.ui.compare.messages import (
     Looked,
     Message,
@@ -35,15 +33,12 @@ from inpo_studio.ui.compare.messages import (
 )
 from inpo_studio.ui.compare.slider import Copies
 from inpo_studio.ui.doors import user_of
-from inpo_studio.ui.pair_picker import studio_name
-from storage.errors import DatabaseBusy, StorageError
+from storage.errors import StorageError
 
 _HERE = Path(__file__).resolve().parent
 _SCRIPTS = ("words.js", "cards.js", "viewer.js", "bar.js", "compare.js")
-_ELSEWHERE = "This page belongs to another workspace; reload it."
 _UNREADABLE = "Some of the values cannot be used; check the prompt, the seed and the settings."
 
-Answer = dict[str, Any]
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
@@ -161,16 +156,7 @@ def _single(found: Single) -> Answer:
 def _answer(
     name: str, kind: type[AnyMessage], data: Any, work: Callable[[AnyMessage], Answer]
 ) -> Answer:
-    """Check a message and do its work; what goes wrong becomes one sentence."""
-    try:
-        message = kind.model_validate(data)
-        return work(message) if message.studio in ("", name) else {"refused": _ELSEWHERE}
-    except ValidationError:
-        return {"refused": _UNREADABLE}
-    except DatabaseBusy as error:
-        return {"retry": str(error)}
-    except (StorageError, StudioError, EngineError) as error:
-        return {"refused": str(error)}
+    return answer(name, kind, data, work, unreadable=_UNREADABLE, elsewhere="refused")
 
 
 def _read(name: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from inpo_studio.studio.drawing import MOST_STRENGTH
 from inpo_studio.studio.views import View
+from inpo_studio.ui.answering import StudioMessage
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 MOST_PROMPTS = 600
@@ -16,13 +17,9 @@ MOST_STEPS = 150
 MOST_GUIDANCE = 30.0
 
 
-class Message(BaseModel):
+class Message(StudioMessage):
     """What every message says: the view that the page shows."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    studio: str = Field("", max_length=64)
-    """The workspace the page was opened on; empty before the first answer."""
     base: Id | None = None
     round: Id | None = None
     guidance: float = Field(3.0, ge=0.0, le=MOST_GUIDANCE, allow_inf_nan=False)

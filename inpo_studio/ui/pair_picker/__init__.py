@@ -5,36 +5,28 @@ Templates hold no user text: prompts travel as JSON and are set by `textContent`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gradio as gr
-from pydantic import ValidationError
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.errors import StudioError
 from inpo_studio.studio.labelling import Click, Labelling
 from inpo_studio.studio.standing import standing
+from inpo_studio.ui.answering import Answer, answer, studio_name
 from inpo_studio.ui.doors import user_of
 from inpo_studio.ui.pair_picker.messages import (
-    AnyMessage,
     Pressed,
     Regretted,
     Remembered,
     Wanted,
 )
-from storage.errors import DatabaseBusy, DiskFull, StorageError
 
 _HERE = Path(__file__).resolve().parent
 _SCRIPTS = ("outbox.js", "pictures.js", "words.js", "keys.js", "picker.js")
 _PAST = 20
-_ELSEWHERE = "This page belongs to another workspace; reload it."
-
-Answer = dict[str, Any]
-Message = TypeVar("Message", bound=AnyMessage)
 
 
 def pair_picker(studio: Studio) -> gr.HTML:
@@ -67,7 +59,7 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
                 found["standing"] = asdict(standing(studio, user))
             return found
 
-        return _answer(name, Wanted, data, work)
+        return answer(name, Wanted, data, work)
 
     def commit_choice(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
@@ -77,7 +69,7 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
             labelling.commit(user, click)
             return {"saved": message.key}
 
-        return _answer(name, Pressed, data, work)
+        return answer(name, Pressed, data, work)
 
     def take_back(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
@@ -85,7 +77,7 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
         def work(message: Regretted) -> Answer:
             return asdict(labelling.undo(user, message.page, message.key))
 
-        return _answer(name, Regretted, data, work)
+        return answer(name, Regretted, data, work)
 
     def past_choices(data: Any, request: gr.Request) -> Answer:
         user = user_of(request.scope)
@@ -93,28 +85,9 @@ def server_functions(studio: Studio, labelling: Labelling) -> list[Callable[...,
         def work(message: Remembered) -> Answer:
             return {"past": [asdict(p) for p in labelling.history(user, message.before, _PAST)]}
 
-        return _answer(name, Remembered, data, work)
+        return answer(name, Remembered, data, work)
 
     return [next_pairs, commit_choice, take_back, past_choices]
-
-
-def _answer(name: str, kind: type[Message], data: Any, work: Callable[[Message], Answer]) -> Answer:
-    """Check a message and do its work; what goes wrong becomes one sentence."""
-    try:
-        message = kind.model_validate(data)
-        return work(message) if message.studio in ("", name) else {"retry": _ELSEWHERE}
-    except ValidationError:
-        return {"refused": "The page sent something that cannot be read; reload it."}
-    except (DatabaseBusy, DiskFull) as error:
-        return {"retry": str(error)}
-    except (StorageError, StudioError) as error:
-        return {"refused": str(error)}
-
-
-def studio_name(studio: Studio) -> str:
-    """Return a name of the workspace for the browser, which tells nothing of its place."""
-    place = f"{studio.settings.workspace}\x1f{studio.settings.database_url}"
-    return hashlib.sha256(place.encode("utf-8")).hexdigest()[:16]
 
 
 def _read(name: str) -> str:

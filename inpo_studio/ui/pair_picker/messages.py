@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
+from inpo_studio.ui.answering import StudioMessage
 from storage.schema import Answer
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class AnyMessage(BaseModel):
+class AnyMessage(StudioMessage):
     """What every message says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     page: Id
     """A name the browser drew for this page; it tells pages of one person apart."""
-    studio: str = Field("", max_length=64)
-    """The workspace the page was opened on; empty before the first answer."""
 
 
 class Wanted(AnyMessage):
