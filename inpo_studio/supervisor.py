@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from inpo_studio.processes import spawn, stop, thread_environment
+from inpo_studio.processes import WorkerRunning, spawn, stop, thread_environment, worker_lock
 from inpo_studio.settings import Settings
 
 FIRST_DELAY_S = 0.5
@@ -19,6 +19,8 @@ LONGEST_DELAY_S = 10.0
 STEADY_S = 60.0
 """A worker that lived this long is restarted without delay."""
 STOP_GRACE_S = 4.0
+STAND_BY_S = 2.0
+"""Between looks at a slot that another studio's worker is in."""
 
 log = logging.getLogger("inpo_studio.supervisor")
 
@@ -78,6 +80,9 @@ class Supervisor:
     def _watch(self) -> None:
         delay_s = FIRST_DELAY_S
         while not self._closing.is_set():
+            self._stand_by()
+            if self._closing.is_set():
+                return
             begun = time.monotonic()
             try:
                 code = self._run_one()
@@ -91,6 +96,22 @@ class Supervisor:
                 delay_s = FIRST_DELAY_S
             self._closing.wait(delay_s)
             delay_s = min(LONGEST_DELAY_S, 2 * delay_s)
+
+    def _stand_by(self) -> None:
+        """Wait while the worker of another studio on this workspace does the work."""
+        told = False
+        while not self._closing.is_set():
+            try:
+                with worker_lock(self._settings.workspace, self._slot, wait_s=0):
+                    return
+            except WorkerRunning:
+                if not told:
+                    log.warning(
+                        "Another studio's worker works on %s; this one takes over should it end.",
+                        self._settings.workspace,
+                    )
+                told = True
+            self._closing.wait(STAND_BY_S)
 
     def _run_one(self) -> int:
         settings = self._settings

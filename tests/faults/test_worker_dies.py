@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,3 +114,15 @@ def test_closing_stops_the_worker_and_the_next_studio_goes_on(
     assert studio.engine.status(job_id).state == "queued"
     with supervised(studio):
         assert studio.engine.wait(job_id, timeout_s=60).state == "done"
+
+
+def test_the_second_studio_of_a_workspace_stands_by_and_takes_over(studio: Studio) -> None:
+    log = studio.settings.logs / "worker-0.log"
+    with supervised(studio) as first:
+        wait_for(lambda: log.is_file() and "is ready" in log.read_text(encoding="utf-8"), 60)
+        with supervised(studio) as second:
+            time.sleep(3.0)
+            assert second.pid is None
+            assert "already runs" not in log.read_text(encoding="utf-8"), "tried, not stood by"
+            first.close()
+            wait_for(lambda: second.pid is not None, 30)
