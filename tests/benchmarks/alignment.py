@@ -48,7 +48,14 @@ GRIDS: dict[str, list[Grid]] = {
     "core": [{"seeds": [0, 1, 2], "tastes": with_opposites(CORE)}],
     "few": [{"choices": [16, 32, 128], "tastes": with_opposites(CORE)}],
     "noise": [{"noise": [0.2], "tastes": with_opposites(CORE)}],
-    "random": [{"seeds": [0, 1, 2], "choices": [16, 64], "tastes": ["random"]}],
+    "random": [
+        {
+            "seeds": [0, 1, 2],
+            "choices": [16, 64],
+            "tastes": with_opposites(["random", "random2"]),
+            "methods": ["default"],
+        }
+    ],
     "methods": [
         {
             "methods": ["published", "ipo", "robust", "kto", "mapo"],

@@ -11,21 +11,23 @@ import numpy as np
 
 from inpo_studio.evaluation.statistics import Tally, win_rate_interval
 from tests.benchmarks.plotting import Point, dot_chart
-from tests.benchmarks.tastes import STATISTICS, statistic_of
+from tests.benchmarks.tastes import STATISTICS, is_random, statistic_of
 
 Row = dict[str, Any]
 DRAWS = 2000
 BASELINE = "diffusion_dpo"
+T_975 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 11: 2.20}
+"""Student's t by degrees of freedom: the mean of a few labellings, at 95 %."""
 
 
 def report(cells: Sequence[Row], plot: Path) -> str:
     """Markdown tables of ``cells``; the win rates by taste are also drawn into ``plot``."""
-    learnt = [cell for cell in cells if cell["taste"] != "random"]
+    learnt = [cell for cell in cells if not is_random(cell["taste"])]
     parts = []
     if learnt:
         parts = [_settings(learnt), _differences(learnt), _tastes(learnt)]
         _draw(learnt, plot)
-    chance = [cell for cell in cells if cell["taste"] == "random"]
+    chance = [cell for cell in cells if is_random(cell["taste"])]
     if chance:
         parts.append(_random(chance))
     return "\n\n".join(part for part in parts if part)
@@ -125,18 +127,34 @@ def _tastes(cells: Sequence[Row]) -> str:
 
 
 def _random(cells: Sequence[Row]) -> str:
-    lines = ["Random labels: share of pictures with more of each statistic (95 %)", ""]
+    """Random labels lean towards some statistics by chance, and their opposites away from the
+    same, so each labelling counts together with its opposite: what is left does not depend on
+    the labels."""
+    lines = ["Random labels and their opposites: share of pictures with more of each statistic", ""]
     groups = _grouped(cells, "choices", "method")
     heads = [f"{choices}, {method} ({len(g)})" for (choices, method), g in groups.items()]
     lines += ["| statistic | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name in STATISTICS:
         row = []
         for group in groups.values():
-            counts = Tally(*(sum(cell["tallies"][name][k] for cell in group) for k in range(3)))
-            low, high = win_rate_interval(counts)
-            row.append(f"{counts.win_rate:.2f} ({low:.2f} to {high:.2f})")
+            rates = [_balanced(labelling, name) for labelling in _labellings(group)]
+            half = 0.0 if len(rates) < 2 else float(np.std(rates, ddof=1)) / len(rates) ** 0.5
+            half *= T_975.get(len(rates) - 1, 2.2)
+            mean = float(np.mean(rates))
+            row.append(f"{mean:.2f} ({mean - half:.2f} to {mean + half:.2f})")
         lines.append(f"| {name} | " + " | ".join(row) + " |")
     return "\n".join(lines)
+
+
+def _labellings(cells: Sequence[Row]) -> list[list[Row]]:
+    """Cells of one labelling and its opposite, where both are there."""
+    told = [{**cell, "about": statistic_of(cell["taste"])} for cell in cells]
+    return [both for both in _grouped(told, "seed", "about").values() if len(both) == 2]
+
+
+def _balanced(labelling: Sequence[Row], name: str) -> float:
+    """Mean share of a labelling and its opposite with more of a statistic; ties count half."""
+    return float(np.mean([Tally(*cell["tallies"][name]).win_rate for cell in labelling]))
 
 
 def _draw(cells: Sequence[Row], plot: Path) -> None:

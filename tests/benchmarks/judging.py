@@ -15,7 +15,7 @@ from inpo_studio.postcards import scorer_path
 from inpo_studio.postcards.scenes import caption
 from tests.benchmarks.pool import TEST_PROMPTS, TEST_SEEDS, Picture, scenes_of
 from tests.benchmarks.postcards_quality import other_captions
-from tests.benchmarks.tastes import STATISTICS, measure, statistic_of
+from tests.benchmarks.tastes import STATISTICS, is_random, measure, statistic_of
 
 # A statistic that goes along with the taste's over the base's pictures is not beside it.
 UNRELATED_BELOW = 0.5
@@ -32,7 +32,7 @@ def measured(made: Sequence[Picture]) -> Measured:
 
 
 def judge(taste: str, base: Sequence[Picture], aligned: Sequence[Picture]) -> dict[str, Any]:
-    """Everything a cell reports about its pictures; ``random`` has a tally of each statistic only.
+    """Everything a cell reports about its pictures; random labels have the tallies only.
 
     ``tallies`` are wins, losses and ties of aligned over base for more of every statistic.
     """
@@ -52,7 +52,7 @@ def judge(taste: str, base: Sequence[Picture], aligned: Sequence[Picture]) -> di
         "faithful_base": faithfulness(base),
         "faithful": faithfulness(aligned),
     }
-    if taste != "random":
+    if not is_random(taste):
         name = statistic_of(taste)
         sign = -1.0 if taste.startswith("-") else 1.0
         counts = tallies[name]
@@ -74,7 +74,7 @@ def diversity(taste: str, before: Measured, after: Measured) -> float:
     """
     beside = []
     for name in STATISTICS:
-        if taste != "random":
+        if not is_random(taste):
             own = before[statistic_of(taste)]
             if abs(float(np.corrcoef(own, before[name])[0, 1])) >= UNRELATED_BELOW:
                 continue

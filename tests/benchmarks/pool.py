@@ -17,7 +17,7 @@ from inpo_studio.diffusion.sampling import sample
 from inpo_studio.postcards.scenes import Scene, caption, held_out, random_scene
 from inpo_studio.seeds import derive_seed
 from inpo_studio.training.dataset import FrozenPair
-from tests.benchmarks.tastes import score
+from tests.benchmarks.tastes import draw_of, is_random, score
 
 GENERATION = GenerationConfig(guidance=3.0, steps=20, batch_size=16)
 TEST_PROMPTS, TEST_SEEDS = 12, 4
@@ -105,17 +105,19 @@ def unseen_pictures(pipeline: Pipeline, kept: Path | None) -> list[Picture]:
 def label(made: Sequence[Picture], taste: str, noise: float, seed: int) -> list[FrozenPair]:
     """Neighbouring pictures as pairs, labelled by ``taste`` with a share ``noise`` of flips.
 
-    The taste ``random`` flips a coin. One prompt in ten is validation.
+    The tastes ``random``, ``random2``, ... flip a coin of their own, ``-random`` takes the other
+    side of each. One prompt in ten is validation.
     """
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng([seed, 7, *draw_of(taste)])
     prompts = list(dict.fromkeys(p.prompt for p in made))
     pairs = []
     for index in range(0, len(made), 2):
         first, second = made[index], made[index + 1]
         flipped, coin = bool(rng.random() < noise), bool(rng.random() < 0.5)
-        better = (
-            score(taste, first.image) > score(taste, second.image) if taste != "random" else coin
-        )
+        if is_random(taste):
+            better = coin != taste.startswith("-")
+        else:
+            better = score(taste, first.image) > score(taste, second.image)
         winner, loser = (index, index + 1) if better != flipped else (index + 1, index)
         split = "validation" if prompts.index(first.prompt) % 10 == 9 else "train"
         pairs.append(FrozenPair(str(index), first.prompt, str(winner), str(loser), 1.0, split))

@@ -123,6 +123,17 @@ def statistic_of(taste: str) -> str:
     return taste.removeprefix("-")
 
 
+def is_random(taste: str) -> bool:
+    """Whether labels of this taste mean nothing: ``random``, ``random2``, and their opposites."""
+    return statistic_of(taste).startswith("random")
+
+
+def draw_of(taste: str) -> list[int]:
+    """What tells one drawing of random labels from another; empty for other tastes."""
+    number = statistic_of(taste).removeprefix("random") if is_random(taste) else ""
+    return [int(number)] if number else []
+
+
 def measure(picture: Image.Image) -> dict[str, float]:
     """Every statistic of ``picture``."""
     pixels = np.asarray(picture.convert("RGB"), dtype=np.float64) / 255

@@ -387,3 +387,13 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     there = [tickets.picture("me", ticket.left) is not None for ticket in served]
     assert sum(there) == MOST_PICTURES // 2
     assert there[-1]
+
+
+def test_a_page_of_another_workspace_keeps_its_votes(
+    page: Page, trial: Trial, studio: Studio
+) -> None:
+    shown = items_of(page)[0]
+    assert "another workspace" in cast(page, shown, studio="another")["retry"]
+    with studio.database.read() as session:
+        assert live_votes(session, trial.id) == []
+    assert "saved" in cast(page, shown)
