@@ -18,6 +18,7 @@ Timesteps = Literal["grid", "any"]
 Inverter = Literal["reference", "policy"]
 Safeguard = Literal["off", "dpop", "sdpo"]
 Decay = Literal["none", "linear", "cosine"]
+AdaptedLayers = Literal["attention", "attention_and_convolutions"]
 
 
 class _Config(BaseModel):
@@ -52,7 +53,7 @@ class RoundConfig(_Config):
     label_noise: float = Field(0.0, ge=0.0, lt=0.5)
     """Share of choices believed to be wrong clicks: smooths the preference, and debiases it where
     the objective is `robust`."""
-    winner_safeguard: Safeguard = "off"
+    winner_safeguard: Safeguard = "dpop"
     """`dpop` adds a penalty where the winner's error is above the reference's; `sdpo` scales the
     loser's gradient down where it would raise the winner's error."""
     safeguard_strength: float = Field(0.5, ge=0.0)
@@ -67,6 +68,10 @@ class RoundConfig(_Config):
     rank: int = Field(8, ge=1)
     alpha: float = Field(8.0, gt=0)
     """LoRA alpha; the adapter's scale is alpha / rank."""
+    adapted_layers: AdaptedLayers = "attention_and_convolutions"
+    """The UNet's layers that have LoRA: the projections of every attention, and with
+    `attention_and_convolutions` also the convolutions of the ResNet blocks, without which a taste
+    about places in the picture is hardly learnt. A round with a parent adapts what that adapts."""
     batch_pairs: int = Field(8, ge=1)
     """Pairs per optimiser step."""
     micro_batch_pairs: int = Field(8, ge=1)
@@ -158,6 +163,7 @@ class RoundConfig(_Config):
             "highest_timestep": 999,
             "prompt_dropout": 0.2,
             "beta": 2000.0,
+            "winner_safeguard": "off",
             "learning_rate_decay": "none",
         }
         return cls.model_validate({**method, **changes})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,13 @@ __all__ = [
     "using",
 ]
 
-TARGET_MODULES = ("to_k", "to_out.0", "to_q", "to_v")
-"""The attention projections an adapter of ours adapts, by diffusers' names."""
+TARGET_MODULES: Mapping[str, tuple[str, ...]] = {
+    "attention": ("to_k", "to_out.0", "to_q", "to_v"),
+    "attention_and_convolutions": ("conv1", "conv2", "to_k", "to_out.0", "to_q", "to_v"),
+}
+"""What an adapter of ours adapts, by the ends of diffusers' names: the projections of every
+attention, and the two convolutions of every ResNet block. Attention has no notion of left and
+right or up and down; convolutions learn it from the picture's borders."""
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -51,16 +56,24 @@ _PEFT_PREFIX = "base_model.model."
 _METADATA_KEY = "inpo_studio"
 
 
-def attach_adapter(unet: nn.Module, name: str, rank: int, alpha: float, seed: int) -> None:
+def attach_adapter(
+    unet: nn.Module,
+    name: str,
+    rank: int,
+    alpha: float,
+    seed: int,
+    target_modules: Sequence[str] = TARGET_MODULES["attention"],
+) -> None:
     """Attach a new, trainable adapter that changes nothing yet (its B is zero).
 
-    A is drawn uniformly in +-1/sqrt(inputs) from `seed`; the weights are float32 on the UNet's
-    device. Which adapters are active, and every other adapter's requires_grad, stay as they were.
+    A is drawn uniformly in +-1/sqrt(input channels) from `seed`; the weights are float32 on the
+    UNet's device. Which adapters are active, and every other adapter's requires_grad, stay as
+    they were.
     """
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=list(TARGET_MODULES),
+        target_modules=list(target_modules),
         lora_dropout=0.0,
         bias="none",
     )
@@ -110,7 +123,7 @@ def save_adapter(
         "task_type": None,
         "r": int(config.r),
         "lora_alpha": config.lora_alpha,
-        "target_modules": sorted(config.target_modules or TARGET_MODULES),
+        "target_modules": sorted(config.target_modules or ()),
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,

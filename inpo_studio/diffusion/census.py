@@ -2,7 +2,8 @@
 
 No network is built, so a page or a terminal can ask in no time. Counts of weights are exact;
 those of activations follow what PyTorch keeps for the backward pass of frozen layers with LoRA on
-their attention, with fused attention (no score matrix). Torch-free.
+their attention and the convolutions of their ResNet blocks, with fused attention (no score
+matrix). An adapter of attention alone takes a little less. Torch-free.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 TEXT_TOKENS = 77
-_ADAPTED = ("to_k", "to_out.0", "to_q", "to_v")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Unit:
 
     parameters: int
     adapted: int = 0
-    """Sum of inputs and outputs of the adapted layers: LoRA weights at rank 1."""
+    """Sum of inputs (those of all nine places of a kernel) and outputs of the adapted layers: LoRA
+    weights at rank 1."""
     norms: int = 0
     """Elements kept by normalisations, which mixed precision computes in float32."""
     others: int = 0
@@ -124,7 +125,10 @@ def _way_up(unet: _Shape, skips: list[int], area: int) -> Iterator[Unit]:
 
 
 def _resnet(before: int, after: int, area: int, temb: int, *, checkpointed: bool = True) -> Unit:
-    """Two normalised convolutions, each of which keeps its input and those of norm and SiLU."""
+    """Two normalised convolutions, each of which keeps its input and those of norm and SiLU.
+
+    In mixed precision an adapter keeps a copy of its layer's input.
+    """
     shortcut = before != after
     return Unit(
         parameters=2 * before
@@ -133,9 +137,10 @@ def _resnet(before: int, after: int, area: int, temb: int, *, checkpointed: bool
         + 2 * after
         + _conv(after, after)
         + (_conv(before, after, 1) if shortcut else 0),
+        adapted=9 * (before + after) + 2 * after,
         norms=2 * area * (before + after),
         others=area * (before + after),
-        copies=area * before if shortcut else 0,
+        copies=area * (before + after + (before if shortcut else 0)),
         inputs=area * before,
         checkpointed=checkpointed,
     )

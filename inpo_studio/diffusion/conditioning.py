@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inpo_studio.diffusion.families import TextEncoderSpec
-from inpo_studio.diffusion.loading import Pipeline, autocast
+from inpo_studio.diffusion.loading import Pipeline, autocast, resident
 from inpo_studio.inpo.schedule import noise_from_prediction
 
 _PROMPTS_AT_ONCE = 32
@@ -153,7 +153,10 @@ def _encode_with(
     mask = None
     if getattr(encoder.config, "use_attention_mask", False):
         mask = tokens.attention_mask.to(device)
-    output = encoder(tokens.input_ids.to(device), attention_mask=mask, output_hidden_states=True)
+    with resident(encoder, device):
+        output = encoder(
+            tokens.input_ids.to(device), attention_mask=mask, output_hidden_states=True
+        )
     last = spec.hidden_state == "last"
     state = output.last_hidden_state if last else output.hidden_states[-2]
     return state, output.text_embeds if spec.projected else None

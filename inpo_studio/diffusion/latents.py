@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from inpo_studio.diffusion.families import vae_scale_factor
-from inpo_studio.diffusion.loading import Pipeline
+from inpo_studio.diffusion.fitting import OutOfMemory, attempt
+from inpo_studio.diffusion.loading import Pipeline, resident
+
+log = logging.getLogger("inpo_studio.diffusion")
 
 _PIXELS_AT_ONCE = 512 * 512
 """Pixels the VAE codes together: bounds its memory, which is the largest of all parts."""
+_TILE = 32
+"""Side of a tile in latents, where a whole picture is too much for the VAE."""
 
 
 def latent_shape(
@@ -60,8 +67,8 @@ def encode_images(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
     for chunk in _chunks(len(images), images[0].size):
         stacked = np.stack([np.asarray(image.convert("RGB")) for image in images[chunk]])
         pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(pipeline.device).float()
-        posterior = pipeline.vae.encode(pixels / 127.5 - 1.0).latent_dist
-        latents.append((posterior.mode() - shift) * scale)
+        mode = _coded(pipeline, lambda vae, x: vae.encode(x).latent_dist.mode(), pixels / 127.5 - 1)
+        latents.append((mode - shift) * scale)
     return torch.cat(latents).float().cpu()
 
 
@@ -80,7 +87,8 @@ def decode_latents(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
     images: list[Image.Image] = []
     for chunk in _chunks(len(latents), size):
         unscaled = latents[chunk].to(device=pipeline.device, dtype=torch.float32) / scale + shift
-        pixels = pipeline.vae.decode(unscaled, return_dict=False)[0].float()
+        pixels = _coded(pipeline, lambda vae, x: vae.decode(x, return_dict=False)[0], unscaled)
+        pixels = pixels.float()
         if not bool(torch.isfinite(pixels).all()):
             raise FloatingPointError(
                 "The model made a picture with values that are not numbers; use dtype float32."
@@ -88,6 +96,31 @@ def decode_latents(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
         levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         images += [Image.fromarray(row) for row in levels.permute(0, 2, 3, 1).cpu().numpy()]
     return images
+
+
+def _coded(pipeline: Pipeline, code: Callable[[Any, Tensor], Tensor], x: Tensor) -> Tensor:
+    """What the VAE makes of `x`; where memory runs out, from here on a picture in tiles at a time.
+
+    Tiles overlap and are blended, which changes a picture a little. Raises OutOfMemory where not
+    even a tile fits.
+    """
+    vae, device = pipeline.vae, pipeline.device
+    assert vae is not None
+    with resident(vae, device):
+        found = attempt(lambda: code(vae, x), device)
+        if found is None and not vae.use_tiling:
+            vae.tile_latent_min_size = _TILE
+            vae.tile_sample_min_size = _TILE * vae_scale_factor(pipeline.configs.vae)
+            vae.enable_tiling()
+            vae.enable_slicing()
+            log.warning("Memory ran out in the VAE; going on in tiles.")
+            found = attempt(lambda: code(vae, x), device)
+    if found is None:
+        raise OutOfMemory(
+            "Not even a part of a picture fits into the device's memory beside the model; close "
+            "other programs, or use a smaller model."
+        )
+    return found
 
 
 def _scale_and_shift(pipeline: Pipeline) -> tuple[Tensor, Tensor]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from inpo_studio.diffusion.devices import choose_device, choose_dtype
 from inpo_studio.diffusion.families import Family, ModelConfigs, default_size
+from inpo_studio.diffusion.memory import MARGIN, Dtype, ModelNeeds
 from inpo_studio.diffusion.sources import locate
 from inpo_studio.inpo.schedule import Schedule, schedule_from_config
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    from inpo_studio.diffusion.parts import Parts
 
 
 @dataclass
@@ -81,8 +84,9 @@ def load_pipeline(model: str, *, device: str = "auto", dtype: str = "auto") -> P
     from inpo_studio.diffusion.parts import read_parts
 
     parts = read_parts(source, torch.float32 if place.type == "cpu" else arithmetic)
+    rest = place if _all_fit(parts, place, arithmetic) else torch.device("cpu")
     for network in (parts.unet, parts.vae, *parts.text_encoders):
-        network.requires_grad_(False).eval().to(place)
+        network.requires_grad_(False).eval().to(place if network is parts.unet else rest)
     if place.type == "cpu":
         _lower(parts.unet, arithmetic)
     return Pipeline(
@@ -99,6 +103,36 @@ def load_pipeline(model: str, *, device: str = "auto", dtype: str = "auto") -> P
         fingerprint=parts.fingerprint,
         size=default_size(parts.configs),
     )
+
+
+def _all_fit(parts: Parts, place: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a picture can be drawn with all networks on the device; only a card may be short."""
+    if place.type != "cuda":
+        return True
+    counted = ModelNeeds.of(parts.configs)
+    encoders = sum(p.numel() for encoder in parts.text_encoders for p in encoder.parameters())
+    needs = replace(counted, encoder_parameters=encoders)
+    drawing = needs.drawing(cast(Dtype, str(dtype).removeprefix("torch.")), 1, 16)
+    return drawing.total <= MARGIN * int(torch.cuda.mem_get_info(place)[0])
+
+
+@contextmanager
+def resident(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """A text encoder or VAE on the device for a block; then back where it rests.
+
+    On a card that does not hold all of a model these rest on the CPU.
+    """
+    rest = next(network.parameters()).device
+    if rest.type == device.type:
+        yield
+        return
+    network.to(device)
+    try:
+        yield
+    finally:
+        network.to(rest)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 @contextmanager

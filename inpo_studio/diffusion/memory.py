@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ average, and the parent's value. All float32."""
 _VAE_BYTES_A_PIXEL = 3 * 4 * 256
 """Three live tensors of 256 float32 channels at full resolution, while the VAE decodes."""
 _VAE_PIXELS_AT_ONCE = 512 * 512
+MOST_PREDICTED = 32
+"""No part of a round predicts more pictures in one forward pass without gradients."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
@@ -63,6 +65,8 @@ class Plan:
     micro_batch_pairs: int
     """Pairs in one forward pass; more passes make up an optimiser step."""
     pictures_at_once: int
+    predicted_at_once: int
+    """Pictures in one forward pass of a round without gradients: a power of two."""
     training: Estimate
     drawing: Estimate
 
@@ -142,10 +146,14 @@ class ModelNeeds:
             working=pictures * largest,
         )
 
+    def predicting(self, dtype: Dtype, pictures: int, rank: int) -> Estimate:
+        """A round's forward pass of `pictures` pictures without gradients, as inversion takes."""
+        alone = self.training(dtype, 0, rank, gradient_checkpointing=False)
+        return replace(alone, working=pictures * self._largest(dtype))
+
     def drawing(self, dtype: Dtype, pictures: int, rank: int) -> Estimate:
         """`pictures` pictures at once, with guidance; the VAE decodes a few of them at a time."""
         item = _ITEM_BYTES[dtype]
-        largest = max(4 * unit.norms + item * unit.others for unit in self.units)
         together = max(1, _VAE_PIXELS_AT_ONCE // self.pixels)
         decoding = _VAE_BYTES_A_PIXEL * self.pixels * min(pictures, together)
         networks = sum(unit.parameters for unit in self.units) + self.encoder_parameters
@@ -153,8 +161,13 @@ class ModelNeeds:
             weights=item * networks + 4 * self.vae_parameters,
             adapters=4 * rank * sum(unit.adapted for unit in self.units),
             activations=0,
-            working=max(2 * pictures * largest, decoding),
+            working=max(2 * pictures * self._largest(dtype), decoding),
         )
+
+    def _largest(self, dtype: Dtype) -> int:
+        """Bytes of one picture in the part of the UNet that needs most, without gradients."""
+        item = _ITEM_BYTES[dtype]
+        return max(4 * unit.norms + item * unit.others for unit in self.units)
 
 
 def plan(
@@ -186,7 +199,10 @@ def plan(
         drawing = needs.drawing(dtype, together, rank)
         if drawing.total <= MARGIN * free:
             break
-    return Plan(free, dtype, checkpointing, pairs, together, training, drawing)
+    predicted = MOST_PREDICTED
+    while predicted > 1 and needs.predicting(dtype, predicted, rank).total > MARGIN * free:
+        predicted //= 2
+    return Plan(free, dtype, checkpointing, pairs, together, predicted, training, drawing)
 
 
 def halved(micro_batch_pairs: int, batch_pairs: int) -> int | None:

@@ -17,6 +17,7 @@ from dbos import DBOS, DBOSPortableJSONSerializer
 from inpo_studio.engine import APPLICATION, VERSION, WORKFLOW, Engine, JobStatus, executor_id
 from inpo_studio.jobs.context import HandBack, JobCancelled, JobContext, JobFailed
 from inpo_studio.jobs.kinds import KINDS, Kind
+from inpo_studio.jobs.lease import Lease
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.supply import Supply
 from inpo_studio.jobs.upkeep import settle_rounds, sweep_rounds
@@ -206,8 +207,11 @@ class Executor:
         """In a thread beside the jobs: forget old jobs once; settle rounds, keep pairs ready."""
         pruned = False
         supply = Supply(self._settings, self._database, self._engine)
+        name = executor_id(self._settings, self._slot)
+        lease = Lease(self._settings.workspace / "workers", name, self._engine)
         while True:
             try:
+                lease.renew()
                 settle_rounds(self._database, self._engine)
                 sweep_rounds(self._database, self._settings.workspace)
                 if self._keeps_ready:

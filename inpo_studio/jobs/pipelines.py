@@ -39,6 +39,10 @@ class Pipelines:
             self._loaded = load_pipeline(model, device=self._settings.device)
         return self._loaded
 
+    def holds(self, model: str) -> bool:
+        """Whether this model is loaded at the moment."""
+        return self._loaded is not None and self._loaded.model == model
+
     @contextlib.contextmanager
     def using(
         self, pipeline: Pipeline, adapter_id: str | None, folder: Path | None, scale: float = 1.0

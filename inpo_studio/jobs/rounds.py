@@ -149,7 +149,7 @@ def _watch(this: _Run, beside: Beside) -> None:
     if begun and (row.stage != this.said[0] or (later and said != this.said)):
         this.said, this.said_at = said, now
         this.context.progress(row.step, row.total_steps, row.stage or "")
-    if row.stage == "train":
+    if row.stage == "train" and row.step:  # after a step it has the memory that it needs
         beside.make_one()
 
 

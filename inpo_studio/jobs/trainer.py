@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from inpo_studio.processes import spawn, step_back, stop, thread_environment
+from inpo_studio.jobs.launching import command, environment, processes_of, stop_all
+from inpo_studio.processes import spawn, step_back
 from inpo_studio.settings import Settings
 from inpo_studio.studio.logs import round_log_path
 
@@ -30,6 +31,10 @@ _SENTENCES: dict[Ending, str] = {
     "failed": "The training failed; the end of its log says more.",
     "left": "The training was told to end from outside the studio.",
 }
+OUT_OF_MEMORY = (
+    "The system ended the training because memory ran out; "
+    "use a smaller micro_batch_pairs, or close other programs."
+)
 _KERNEL_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 
 
@@ -48,53 +53,50 @@ def train(settings: Settings, round_id: str, attempt: int, watch: Callable[[], N
     saves what it has learnt.
     """
     log_path = round_log_path(settings, round_id)
-    killed_before = _out_of_memory_kills()
-    child = spawn(
-        command(settings, round_id, attempt), log_path=log_path, env=_environment(settings)
-    )
+    processes, killed_before = processes_of(settings), _out_of_memory_kills()
+    with tempfile.TemporaryDirectory(prefix="inpo-round-") as folder:
+        ending = Path(folder) / "ending" if processes > 1 else None
+        child = spawn(
+            command(settings, round_id, attempt, processes, ending),
+            log_path=log_path,
+            env=environment(settings, processes),
+        )
+        code = _run(child, watch)
+        if ending is not None:
+            code = _said(ending, code)
+    # A launcher ends the other processes when one is killed, and they leave in order.
+    killed = code == -9 or (processes > 1 and code not in (0, 3, 4, 5))
+    if killed and _rises(_out_of_memory_kills, killed_before):
+        return TrainerEnd("died", OUT_OF_MEMORY)
+    if code in _EXITS:
+        return TrainerEnd(_EXITS[code], _SENTENCES.get(_EXITS[code], ""))
+    return TrainerEnd("died", _death(code))
+
+
+def _run(child: subprocess.Popen[bytes], watch: Callable[[], None]) -> int:
+    """Watch a training to its end; its exit code."""
     step_back(NICENESS, child.pid)
     with contextlib.suppress(OSError):
         Path(f"/proc/{child.pid}/oom_score_adj").write_text(str(OOM_SCORE), encoding="ascii")
     try:
         while True:
             try:
-                code = child.wait(POLL_S)
-                break
+                return child.wait(POLL_S)
             except subprocess.TimeoutExpired:
                 watch()
     finally:
-        stop(child, grace_s=LEAVE_S)
-    if code in _EXITS:
-        return TrainerEnd(_EXITS[code], _SENTENCES.get(_EXITS[code], ""))
-    out_of_memory = code == -9 and _rises(_out_of_memory_kills, killed_before)
-    return TrainerEnd("died", _death(code, out_of_memory))
+        stop_all(child, grace_s=LEAVE_S)
 
 
-def command(settings: Settings, round_id: str, attempt: int) -> list[str]:
-    """Return the command line of a round's training process."""
-    return [
-        sys.executable,
-        "-m",
-        "inpo_studio.training.round",
-        "--workspace",
-        str(settings.workspace),
-        "--round",
-        round_id,
-        "--attempt",
-        str(attempt),
-    ]
+def _said(ending: Path, code: int) -> int:
+    """The exit code that the processes under a launcher have written; else the launcher's own."""
+    try:
+        return int(ending.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return code or 1
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    return {**settings.to_environment(), **thread_environment(settings.threads)}
-
-
-def _death(code: int, out_of_memory: bool) -> str:
-    if out_of_memory:
-        return (
-            "The system ended the training because memory ran out; "
-            "use a smaller micro_batch_pairs, or close other programs."
-        )
+def _death(code: int) -> str:
     if code < 0:
         name = _signal_name(-code)
         return f"The training was ended by signal {-code} ({name}); resume the round to go on."

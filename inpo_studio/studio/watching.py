@@ -9,12 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inpo_studio.studio import Studio
+from inpo_studio.studio.imported import trained
 from inpo_studio.studio.lineage import actions_of, first_line
 from inpo_studio.studio.round_facts import Picture, counts_of_pairs, pictures
 from inpo_studio.studio.round_words import STAGES, WISHES, Tone, chip
 from inpo_studio.studio.rounds import round_log
 from storage import metrics, rounds
 from storage.errors import NotFound
+from storage.remarks import read_remark
 from storage.samples import list_samples
 from storage.schema import Metric, Round
 from storage.transitions import WORKED_ON
@@ -63,9 +65,12 @@ class Watched:
 
 
 def to_watch(studio: Studio) -> str | None:
-    """Return the id of the round at work, else of the latest one; None without any."""
+    """Return the id of the round at work, else of the latest one; None without any.
+
+    An imported adapter has nothing to watch.
+    """
     with studio.database.read() as session:
-        found = rounds.list_rounds(session, studio.settings.model)
+        found = [row for row in rounds.list_rounds(session, studio.settings.model) if trained(row)]
     chosen = at_work(found) or (found[-1] if found else None)
     return None if chosen is None else chosen.id
 
@@ -102,7 +107,7 @@ def watched(
         state=row.state,
         state_word=word,
         tone=tone,
-        doing=_doing(row),
+        doing=_doing(row, read_remark(studio.settings.workspace / "rounds" / row.id)),
         step=row.step,
         total_steps=row.total_steps,
         attempt=row.attempt,
@@ -125,7 +130,7 @@ def round_of_model(session: Session, model: str, round_id: str) -> Round:
     return row
 
 
-def _doing(row: Round) -> str:
+def _doing(row: Round, remark: str) -> str:
     if row.state in WISHES:
         return WISHES[row.state]
     if row.state == "done":
@@ -135,7 +140,8 @@ def _doing(row: Round) -> str:
             f"Finished {ended} steps. The curves tell how well it learnt your choices; whether you "
             "like it better, a blind vote under Compare tells."
         )
-    return STAGES[row.stage] if row.stage else "Starting"
+    doing = STAGES[row.stage] if row.stage else "Starting"
+    return f"{doing}. {remark}" if remark and row.stage in ("cache", "train") else doing
 
 
 def _recent_seconds(session: Session, round_id: str) -> list[float]:

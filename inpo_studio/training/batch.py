@@ -21,6 +21,7 @@ from inpo_studio.training.inverting import InvertNow
 from inpo_studio.training.noising import Draws, draw, pair_noise, usable_levels
 from inpo_studio.training.policy import Policy
 from inpo_studio.training.reference import RepeatedReference
+from inpo_studio.training.together import ALONE, Together
 
 # Validation looks at every pair at this many levels spread over the grid, always with the same
 # noise, so that the curve moves with the policy alone.
@@ -50,8 +51,12 @@ class Batches:
         inversions: CachedInversion | None = None,
         empty_inversions: CachedInversion | None = None,
         invert_now: InvertNow | None = None,
+        together: Together = ALONE,
     ) -> None:
         self.config = config
+        self.together = together
+        self.pairs_at_once = config.micro_batch_pairs
+        """Pairs in a micro-batch: the configured ones, and fewer where memory is small."""
         self.data = data
         self.schedule = schedule
         self.grid = grid
@@ -68,12 +73,15 @@ class Batches:
         self._weights = self._level_weights()
 
     def of_step(self, step: int) -> Iterator[MicroBatch]:
-        """The micro-batches of optimiser step ``step`` (from 0)."""
+        """The micro-batches of optimiser step ``step`` (from 0): this process's share of them.
+
+        Every process draws the whole step and takes its own rows.
+        """
         shape, total = self.data.x_0.shape[1:], self.schedule.num_timesteps
         draws = draw(self.config, step, len(self.data.train), self.grid, shape, total)
-        size = self.config.micro_batch_pairs
-        for start in range(0, self.config.batch_pairs, size):
-            part = draws.rows(slice(start, start + size))
+        mine = self.together.share(self.config.batch_pairs)
+        for start in range(mine.start, mine.stop, self.pairs_at_once):
+            part = draws.rows(slice(start, min(mine.stop, start + self.pairs_at_once)))
             micro = self._micro_batch(self.data.train.take(part.pairs), part)
             if self._repeated is not None:
                 known = self._repeated.at(part.pairs, part.level, part.dropped)
@@ -106,6 +114,11 @@ class Batches:
             [PairErrors.cat([self.errors(policy, micro) for micro in look]) for look in looks]
         )
 
+    def use(self, pairs_at_once: int) -> None:
+        """From here on split into smaller micro-batches, those of validation as well."""
+        self.pairs_at_once = pairs_at_once
+        self._looks = None
+
     def validation_loss(self, errors: PairErrors) -> float:
         """The objective's mean over the pairs of :meth:`validation`."""
         return float(self._losses(errors, self.config.beta).mean())
@@ -131,7 +144,7 @@ class Batches:
         level = usable[(2 * index + 1) * len(usable) // (2 * VALIDATION_LEVELS)]
         generator = torch.Generator().manual_seed(index)
         fresh = torch.randn((len(pairs), *self.data.x_0.shape[1:]), generator=generator)
-        for rows in torch.arange(len(pairs)).split(self.config.micro_batch_pairs):
+        for rows in torch.arange(len(pairs)).split(self.pairs_at_once):
             micro = self._micro_batch(pairs.take(rows), self._at_level(rows, level, fresh[rows]))
             known = micro.reference if micro.reference is not None else self._refer(micro)
             yield replace(micro, reference=known.cpu())

@@ -21,9 +21,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from inpo_studio.training.together import ALONE, Together
+
 # Images are inverted in batches of exactly this size, padded by repetition: arithmetic on a
 # CPU or GPU may differ in the last bit with the batch size, and an entry must not depend on
-# which other images were inverted beside it.
+# which other images were inverted beside it. Where memory is too small for that, the network takes
+# a batch in parts, and an entry may differ in that bit.
 BATCH = 16
 _FORMAT = 1
 # An entry that no round has read for so long is of no use to the next one.
@@ -73,18 +76,45 @@ def cached_inversions(
     prompts: Sequence[str],
     invert: Invert,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    together: Together = ALONE,
 ) -> CachedInversion:
     """Inversions of ``x_0`` ``(images, c, h, w)``, read from ``folder`` or made by ``invert``.
 
     ``prompts`` holds each image's prompt. ``on_progress(done, total)`` may raise to stop: what
-    was inverted until then is kept.
+    was inverted until then is kept. Several processes make some batches each and read the others'.
     """
     paths = [_path(folder, key.entry(x_0[i], prompts[i])) for i in range(len(x_0))]
     found = {i: entry for i, path in enumerate(paths) if (entry := _read(path)) is not None}
-    missing = [i for i in range(len(x_0)) if i not in found]
-    for start in range(0, len(missing), BATCH):
-        on_progress(len(found), len(x_0))
-        batch = missing[start : start + BATCH]
+    missing = together.decide(lambda: [i for i in range(len(x_0)) if i not in found])
+    mine = _in_batches(missing)[together.rank :: together.size]
+    _make(mine, paths, found, invert, on_progress)
+    together.wait()
+    others = [i for i in range(len(x_0)) if i not in found]
+    found |= {i: entry for i in others if (entry := _read(paths[i])) is not None}
+    # What another process has made and this one cannot read.
+    still = _in_batches([i for i in others if i not in found])
+    _make(still, paths, found, invert, on_progress)
+    on_progress(len(x_0), len(x_0))
+    return CachedInversion(
+        x_t=torch.stack([found[i]["x_t"] for i in range(len(x_0))], dim=1),
+        noise_pred=torch.stack([found[i]["noise_pred"] for i in range(len(x_0))], dim=1),
+    )
+
+
+def _in_batches(images: list[int]) -> list[list[int]]:
+    return [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+
+
+def _make(
+    batches: Sequence[list[int]],
+    paths: Sequence[Path],
+    found: dict[int, dict[str, Tensor]],
+    invert: Invert,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Invert batches of images, write their entries, and add them to those ``found``."""
+    for batch in batches:
+        on_progress(len(found), len(paths))
         padded = torch.tensor(batch + [batch[-1]] * (BATCH - len(batch)))
         x_t, noise_pred = (part.float().cpu() for part in invert(padded))
         for column, index in enumerate(batch):
@@ -94,11 +124,6 @@ def cached_inversions(
             }
             _write(paths[index], entry)
             found[index] = entry
-    on_progress(len(x_0), len(x_0))
-    return CachedInversion(
-        x_t=torch.stack([found[i]["x_t"] for i in range(len(x_0))], dim=1),
-        noise_pred=torch.stack([found[i]["noise_pred"] for i in range(len(x_0))], dim=1),
-    )
 
 
 def cache_bytes(folder: Path) -> int:

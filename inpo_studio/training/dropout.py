@@ -17,7 +17,8 @@ class RankDropout:
     """Hooks on the down-projections of an adapter; passive but for the length of a forward."""
 
     def __init__(self, down: list[nn.Module], rank: int, share: float) -> None:
-        """``down`` are the layers' ``lora_A``, whose outputs end in ``rank`` components."""
+        """``down`` are the layers' ``lora_A``, whose outputs have ``rank`` components,
+        last for linear layers and as channels for convolutions."""
         self._share = share
         self._shape = (len(down), rank)
         self._masks: Tensor | None = None
@@ -48,7 +49,8 @@ class RankDropout:
             if self._masks is None:
                 return None
             mask = self._masks[index]
-            shape = (len(mask), *[1] * (output.ndim - 2), mask.shape[-1])
+            shape = [len(mask), *[1] * (output.ndim - 1)]
+            shape[1 if isinstance(module, nn.Conv2d) else -1] = mask.shape[-1]
             return output * mask.reshape(shape).to(output.dtype)
 
         return drop

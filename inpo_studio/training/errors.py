@@ -29,18 +29,22 @@ class PairErrors:
     def cat(parts: Sequence[PairErrors]) -> PairErrors:
         """All pairs of ``parts``, one after another."""
         return PairErrors(
-            *(torch.cat(list(group)) for group in zip(*map(_fields, parts), strict=True))
+            *(torch.cat(list(group)) for group in zip(*(p.fields() for p in parts), strict=True))
         )
 
     @staticmethod
     def mean(parts: Sequence[PairErrors]) -> PairErrors:
         """The mean over several looks at the same pairs."""
-        stacked = zip(*map(_fields, parts), strict=True)
+        stacked = zip(*(part.fields() for part in parts), strict=True)
         return PairErrors(*(torch.stack(list(group)).mean(dim=0) for group in stacked))
 
     def detach(self) -> PairErrors:
         """The same without gradients."""
-        return PairErrors(*(tensor.detach() for tensor in _fields(self)))
+        return PairErrors(*(tensor.detach() for tensor in self.fields()))
+
+    def fields(self) -> list[Tensor]:
+        """The five tensors in the order they are named in."""
+        return [getattr(self, name) for name in self.__dataclass_fields__]
 
     def margin(self) -> Tensor:
         """Per-pair margin m ``(n,)``; negative where the policy leans to the winner."""
@@ -129,7 +133,3 @@ def _guarded(
         torch.where(preference > 0.5, loser_scale(winner, loser, mu), one),
     )
     return [scale_gradient(value, scale) for value, scale in zip(errors, scales, strict=True)]
-
-
-def _fields(errors: PairErrors) -> list[Tensor]:
-    return [getattr(errors, name) for name in errors.__dataclass_fields__]

@@ -15,6 +15,7 @@ from inpo_studio.seeds import derive_seed
 from inpo_studio.training.cache import CachedInversion, InversionKey, cached_inversions
 from inpo_studio.training.dataset import TrainingData
 from inpo_studio.training.policy import Policy
+from inpo_studio.training.together import ALONE, Together
 
 InvertNow = Callable[[Tensor, Conditioning, Tensor, Sequence[int]], Tensor]
 """From x_0 (n, c, h, w), its conditioning, the index of each image's level (n,) and a seed for
@@ -31,10 +32,12 @@ def inverted_by_reference(
     *,
     empty: bool,
     on_progress: Callable[[int, int], None],
+    together: Together = ALONE,
 ) -> CachedInversion:
     """Every image inverted under its own prompt, or under the empty one, from the cache or now.
 
     With eta, an image's noise is a function of its entry's name, and so of the round's seed.
+    Raises OutOfMemory where not even one image fits the device.
     """
     pipeline = policy.pipeline
     last = torch.full_like(data.image_prompt, len(data.prompts))
@@ -59,7 +62,7 @@ def inverted_by_reference(
         )
         return found.x_t, found.noise_pred
 
-    return cached_inversions(cache, key, data.x_0, texts, invert_rows, on_progress)
+    return cached_inversions(cache, key, data.x_0, texts, invert_rows, on_progress, together)
 
 
 def policy_inverter(policy: Policy, config: RoundConfig, grid: Sequence[int]) -> InvertNow:

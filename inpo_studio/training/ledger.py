@@ -27,6 +27,7 @@ from storage.errors import StorageError
 from storage.files import FileStore
 from storage.metrics import drop_metrics_after, record_metrics
 from storage.progress import set_progress
+from storage.remarks import note_remark
 from storage.rounds import get_round, set_state, update_progress
 from storage.samples import add_sample, drop_samples_after, list_samples
 from storage.schema import Adapter, RoundStage
@@ -120,6 +121,13 @@ class Ledger:
             if row.job_id is not None:
                 progress = {"done": row.step, "total": row.total_steps, "note": sentence}
                 set_progress(session, row.job_id, kind="round", **progress)  # type: ignore[arg-type]
+
+    def tell(self, sentence: str) -> None:
+        """Say what a person should know of this attempt, in log and page; an empty one takes it
+        back from the page."""
+        if sentence:
+            log.warning(sentence)
+        note_remark(self.folder, sentence)
 
     def on_step(self, record: StepRecord) -> None:
         """Keep a step's metrics; they reach the database within a second."""

@@ -12,18 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
+from inpo_studio.diffusion.fitting import OutOfMemory, attempt
+from inpo_studio.diffusion.memory import halved
 from inpo_studio.training.batch import Batches
 from inpo_studio.training.early_stop import EarlyStop
 from inpo_studio.training.errors import PairErrors
 from inpo_studio.training.policy import Policy
 from inpo_studio.training.rate import learning_rate
+from inpo_studio.training.records import StepRecord
+
+__all__ = ["DivergedError", "Ending", "Request", "StepRecord", "Trainer"]
 
 Request = Literal["pause", "cancel", "finish"]
 Ending = Literal["done", "pause", "cancel", "finish"]
@@ -36,33 +40,13 @@ class DivergedError(RuntimeError):
     """The round's numbers stopped being finite."""
 
 
-@dataclass(frozen=True)
-class StepRecord:
-    """One row of the metrics; errors are policy minus reference, margins as in the paper.
-
-    A pair is ranked right when its margin is negative: the policy's error fell more (or rose
-    less) on the winner than on the loser.
-    """
-
-    step: int
-    loss: float
-    train_ranked_right: float | None
-    validation_ranked_right: float | None
-    margin: float
-    validation_margin: float | None
-    winner_error: float
-    loser_error: float
-    gradient_norm: float
-    learning_rate: float
-    seconds: float
-
-
 class Trainer:
     """A policy, its optimiser and its running average, at ``step`` done optimiser steps."""
 
     def __init__(self, policy: Policy, batches: Batches, config: RoundConfig) -> None:
         self.policy = policy
         self.batches = batches
+        self.together = batches.together
         self.config = config
         self.names, self.parameters = zip(*policy.parameters(), strict=True)
         self.optimizer = torch.optim.AdamW(
@@ -93,14 +77,9 @@ class Trainer:
         in a row.
         """
         skipped = 0
-        ending: Ending = "done"
         if self._is_due(self.config.sample_every):
             on_sample()
-        while self.step < self.config.steps and not self.early_stop.over:
-            request = control()
-            if request is not None:
-                ending = request
-                break
+        while (ending := self._ending(control)) is None:
             record = self._one_step(on_step)
             skipped = 0 if math.isfinite(record.gradient_norm) else skipped + 1
             if skipped == MAX_SKIPPED_IN_A_ROW:
@@ -118,6 +97,15 @@ class Trainer:
         if ending in ("done", "finish") and self.step and self.config.sample_every:
             on_sample()
         return ending
+
+    def _ending(self, control: Callable[[], Request | None]) -> Ending | None:
+        """What ends the loop before its next step, if anything; the first process says it."""
+
+        def choose() -> Ending | None:
+            over = self.step >= self.config.steps or self.early_stop.over
+            return "done" if over else control()
+
+        return self.together.decide(choose)
 
     def _is_due(self, every: int) -> bool:
         """Whether something done ``every`` so many steps is due on the way (0: never)."""
@@ -166,24 +154,77 @@ class Trainer:
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        losses, errors = [], []
-        for micro in self.batches.of_step(self.step):
-            error = self.batches.errors(self.policy, micro)
-            loss = self.batches.losses(error, micro)
-            (loss.sum() / self.config.batch_pairs).backward()
-            losses.append(loss.detach())
-            errors.append(error.detach())
+        losses, errors = self._gradients()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip))
         with self.whole:
             if math.isfinite(norm):
                 self.optimizer.step()
             self.step += 1
             self._update_average()
-            found = PairErrors.cat(errors)
-            record = self._record(torch.cat(losses), found, norm, rate, started)
+            record = self._record(losses, errors, norm, rate, started)
             on_step(record)
         return record
+
+    def _gradients(self) -> tuple[Tensor, PairErrors]:
+        """Leave the step's gradients in the parameters; losses and errors of all its pairs.
+
+        Where memory runs out in any process, all begin the step again, with the same draws in
+        smaller micro-batches.
+        """
+        device = self.policy.pipeline.device
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            figures = attempt(self._backward, device)
+            if self.together.all(figures is not None) and figures is not None:
+                break
+            self._take_fewer()
+        self.together.add_gradients(self.parameters)
+        losses, *errors = self.together.join_columns(figures, self.config.batch_pairs)
+        return losses, PairErrors(*errors)
+
+    def _backward(self) -> Tensor:
+        """Gradients of this process's pairs, a micro-batch at a time.
+
+        Returns ``(6, n)``: each pair's loss and errors.
+        """
+        figures = [torch.empty((6, 0), device=self.policy.pipeline.device)]
+        for micro in self.batches.of_step(self.step):
+            errors = self.batches.errors(self.policy, micro)
+            losses = self.batches.losses(errors, micro)
+            (losses.sum() / self.config.batch_pairs).backward()
+            figures.append(torch.stack([losses.detach(), *errors.detach().fields()]))
+        return torch.cat(figures, dim=1)
+
+    def _take_fewer(self) -> None:
+        """Memory ran out: go on with half as many pairs at once, and with one frugally.
+
+        Raises OutOfMemory where that does not help either.
+        """
+        unet, tell = self.policy.pipeline.unet, self.policy.at_once.tell
+        mine = len(self.together.share(self.config.batch_pairs))
+        now = min(self.batches.pairs_at_once, max(1, mine))
+        fewer = halved(now, self.config.batch_pairs)
+        if fewer is not None:
+            self.batches.use(fewer)
+            tell(f"Memory ran out at {now} pairs at once; going on with {fewer}.")
+        elif not unet.is_gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+            tell("Memory ran out at one pair; going on in slower steps that need less.")
+        else:
+            raise OutOfMemory(
+                "Not even one pair fits into the device's memory; close other programs, choose "
+                "between smaller pictures, or use a smaller model or a larger card."
+            )
+
+    def _validate(self) -> PairErrors | None:
+        """Errors on validation pairs where they are due, in the first process alone."""
+        due = self.step % self.config.validate_every == 0 or self.step == self.config.steps
+        if not (due and self.together.leads and len(self.batches.data.validation)):
+            return None
+        device = self.policy.pipeline.device
+        while (found := attempt(lambda: self.batches.validation(self.policy), device)) is None:
+            self._take_fewer()
+        return found
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -202,22 +243,9 @@ class Trainer:
         rate: float,
         started: float,
     ) -> StepRecord:
-        validation = None
-        if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-            validation = self.batches.validation(self.policy)
+        validation = self._validate()
         if validation is not None and self.config.early_stop:
             loss = self.batches.validation_loss(validation)
             self.early_stop.seen(self.step, loss, self.adapter_tensors())
-        return StepRecord(
-            step=self.step,
-            loss=float(losses.mean()),
-            train_ranked_right=errors.ranked_right(),
-            validation_ranked_right=validation.ranked_right() if validation else None,
-            margin=float(errors.margin().mean()),
-            validation_margin=float(validation.margin().mean()) if validation else None,
-            winner_error=float((errors.policy_winner - errors.reference_winner).mean()),
-            loser_error=float((errors.policy_loser - errors.reference_loser).mean()),
-            gradient_norm=norm,
-            learning_rate=rate,
-            seconds=time.perf_counter() - started,
-        )
+        seconds = time.perf_counter() - started
+        return StepRecord.of(self.step, losses, errors, validation, norm, rate, seconds)

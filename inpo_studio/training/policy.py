@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.adapters import (
+    TARGET_MODULES,
     activate,
     adapter_parameters,
     attach_adapter,
@@ -18,6 +19,7 @@ from inpo_studio.diffusion.adapters import (
     using,
 )
 from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
+from inpo_studio.diffusion.fitting import AtOnce
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.diffusion.switching import adapter_config
 from inpo_studio.seeds import derive_seed
@@ -39,6 +41,8 @@ class Policy:
     pipeline: Pipeline
     reference: tuple[str, ...]
     dropout: RankDropout | None = None
+    at_once: AtOnce = field(default_factory=AtOnce)
+    """How many pictures the reference predicts together."""
 
     @staticmethod
     def build(pipeline: Pipeline, config: RoundConfig, parent: Path | None) -> Policy:
@@ -46,11 +50,13 @@ class Policy:
         unet = pipeline.unet
         seed = derive_seed(config.seed, "adapter")
         if parent is None:
-            attach_adapter(unet, POLICY, config.rank, config.alpha, seed)
+            adapted = TARGET_MODULES[config.adapted_layers]
+            attach_adapter(unet, POLICY, config.rank, config.alpha, seed, adapted)
         else:
             load_adapter(unet, _PARENT, parent, trainable=False)
             rank, alpha = _rank_and_alpha(unet, _PARENT)
-            attach_adapter(unet, POLICY, rank, alpha, seed)
+            adapted = tuple(sorted(adapter_config(unet, _PARENT).target_modules or ()))
+            attach_adapter(unet, POLICY, rank, alpha, seed, adapted)
             copy_adapter(unet, _PARENT, POLICY)
         dropout = None
         if config.lora_dropout:
@@ -98,9 +104,18 @@ class Policy:
     def predict_reference(
         self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning
     ) -> Tensor:
-        """The reference's noise prediction, ``(n, c, h, w)`` float32."""
+        """The reference's noise prediction, ``(n, c, h, w)`` float32.
+
+        Raises OutOfMemory where not even one picture fits the device.
+        """
+        rows = torch.arange(len(x_t))
+
+        def predict(part: slice) -> Tensor:
+            told = conditioning.take(rows[part])
+            return predict_noise(self.pipeline, x_t[part], timesteps[part], told)
+
         with using(self.pipeline.unet, list(self.reference)):
-            return predict_noise(self.pipeline, x_t, timesteps, conditioning)
+            return torch.cat(self.at_once.over(len(x_t), predict, x_t.device))
 
 
 def _rank_and_alpha(unet: torch.nn.Module, name: str) -> tuple[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import Conditioning, empty_conditioning, encode_prompts
+from inpo_studio.diffusion.fitting import fit_training, refuse_early
 from inpo_studio.diffusion.latents import encode_images
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
+from inpo_studio.diffusion.memory import MOST_PREDICTED, Plan
 from inpo_studio.inpo.inversion import level_grid
 from inpo_studio.training.batch import Batches
 from inpo_studio.training.cache import InversionKey, evict
@@ -25,6 +28,9 @@ from inpo_studio.training.inverting import inverted_by_reference, policy_inverte
 from inpo_studio.training.loop import Trainer
 from inpo_studio.training.policy import Policy
 from inpo_studio.training.samples import SamplePlan, Sampler
+from inpo_studio.training.together import ALONE, Together
+
+log = logging.getLogger("inpo_studio.round")
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,20 @@ class Prepared:
     sampler: Sampler | None
 
 
-def prepare(inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], None]) -> Prepared:
+def prepare(
+    inputs: RoundInputs,
+    cache: Path,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    together: Together = ALONE,
+    tell: Callable[[str], None] = log.warning,
+) -> Prepared:
     """Load the model, encode, invert by the reference, and free what training does not need.
 
     ``cache`` is the folder of inversions; ``on_progress(done, total)`` counts inverted images and
-    may raise to stop.
+    may raise to stop. ``tell`` is told in one sentence where memory is small, or runs out. Raises
+    OutOfMemory where the round cannot fit.
     """
+    refuse_early(inputs.model, inputs.device, inputs.config, _pixels(inputs))
     pipeline = load_pipeline(inputs.model, device=inputs.device, dtype=inputs.config.dtype)
     data = collate(
         inputs.pairs, lambda ids: _load_latents(pipeline, [inputs.images[i] for i in ids])
@@ -77,9 +91,15 @@ def prepare(inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], 
     if sampler is not None:
         sampler.rest()
     policy = Policy.build(pipeline, inputs.config, inputs.parent)
+    policy.at_once.tell = tell
+    plan = _fit(policy, inputs, sampler, together)
     reference = f"{pipeline.fingerprint}:{inputs.parent_sha256}"
-    batches = build_batches(policy, inputs.config, data, prompts, reference, cache, on_progress)
-    evict(cache)  # afterwards: what this round reads is of use
+    batches = build_batches(
+        policy, inputs.config, data, prompts, reference, cache, on_progress, together
+    )
+    batches.use(plan.micro_batch_pairs)
+    if together.leads:
+        evict(cache)  # afterwards: what this round reads is of use
     facts = {
         # What only shows the training may change: the bytes it ends in do not depend on it.
         "configuration": inputs.config.model_dump(exclude={"sample_every", "sample_prompts"}),
@@ -87,6 +107,24 @@ def prepare(inputs: RoundInputs, cache: Path, on_progress: Callable[[int, int], 
         "pairs": [pair.pair_id for pair in inputs.pairs],
     }
     return Prepared(Trainer(policy, batches, inputs.config), facts, sampler)
+
+
+def _fit(policy: Policy, inputs: RoundInputs, sampler: Sampler | None, together: Together) -> Plan:
+    """Plan the round for the memory that is free, and say so where it has to be frugal."""
+    config, tell = inputs.config.model_copy(update={"rank": policy.rank}), policy.at_once.tell
+    plan = fit_training(policy.pipeline, config, _pixels(inputs), together.size)
+    log.info("how it fits: %s", plan.sentence)
+    if plan.predicted_at_once < MOST_PREDICTED:
+        policy.at_once.most = plan.predicted_at_once
+    mine = -(-config.batch_pairs // together.size)
+    if plan.gradient_checkpointing or plan.micro_batch_pairs < min(config.micro_batch_pairs, mine):
+        pairs = "1 pair" if plan.micro_batch_pairs == 1 else f"{plan.micro_batch_pairs} pairs"
+        slower = ", in slower steps that need less" if plan.gradient_checkpointing else ""
+        tell(f"Memory is small here, so the round takes {pairs} at once{slower}.")
+    if sampler is not None:
+        sampler.at_once.tell = tell
+        sampler.at_once.most = min(sampler.at_once.most or 1, plan.pictures_at_once)
+    return plan
 
 
 def condition(pipeline: Pipeline, prompts: Sequence[str], size: tuple[int, int]) -> Conditioning:
@@ -104,6 +142,7 @@ def build_batches(
     reference: str,
     cache: Path,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    together: Together = ALONE,
 ) -> Batches:
     """Invert what the configuration needs inverted, by ``policy``'s reference.
 
@@ -119,6 +158,7 @@ def build_batches(
         inverted_by_reference,
         *(policy, config, data, prompts, key, cache),
         on_progress=on_progress,
+        together=together,
     )
     if config.needs_inversion:
         inversions = inverted(empty=False)
@@ -128,7 +168,11 @@ def build_batches(
         invert_now = policy_inverter(policy, config, grid)
     refer = partial(predict_reference, policy)
     return Batches(
-        config, data, pipeline.schedule, grid, prompts, refer, inversions, empty, invert_now
+        *(config, data, pipeline.schedule, grid, prompts, refer),
+        inversions,
+        empty,
+        invert_now,
+        together,
     )
 
 

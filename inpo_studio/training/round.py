@@ -1,27 +1,32 @@
 """The training process of one round: ``python -m inpo_studio.training.round``.
 
-Standard input is its lifeline: when the process that started it ends, the pipe closes, and this
-process saves what it has learnt and ends too. Exit codes tell the parent how it ended
-(:class:`Exit`).
+Under ``accelerate launch`` or ``torchrun`` several such processes train it together. Standard
+input is their lifeline: when the process that started them ends, the pipe closes, and they save
+what they have learnt and end too. Exit codes tell the parent how it ended (:class:`Exit`).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import enum
 import logging
+import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpo_studio.processes import device_lock, physical_cores
+from inpo_studio.processes import device_lock, physical_cores, step_back
 from inpo_studio.settings import Settings, load_settings
+from inpo_studio.training.launched import group_size, number_here, size_here
 from inpo_studio.training.leaving import Leaving
 
 if TYPE_CHECKING:
     from inpo_studio.training.ledger import Ledger
     from inpo_studio.training.prepare import Prepared, RoundInputs
+    from inpo_studio.training.together import Together
 
 log = logging.getLogger("inpo_studio.round")
 _begun = time.monotonic()
@@ -36,6 +41,8 @@ class Exit(enum.IntEnum):
     FAILED = 5
     LEFT = 6
     """It was told to go; the round is as it was, and goes on from its checkpoint."""
+    BEREFT = 7
+    """Another process of the round has ended without a word."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,9 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--round", required=True, dest="round_id")
     parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--ending", type=Path, help="file to write the exit code to")
     options = parser.parse_args(arguments)
-    leaving = Leaving(Exit.LEFT)
+    leaving = Leaving(Exit.LEFT, options.ending)
     leaving.watch()
+    if group_size() > 1 and hasattr(os, "nice"):
+        step_back(os.nice(0))  # a session of its own, which the launcher's niceness may not reach
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr, force=True
     )
@@ -57,53 +67,88 @@ def main(arguments: list[str] | None = None) -> int:
 def train_round(settings: Settings, round_id: str, attempt: int, leaving: Leaving) -> Exit:
     """Train one round to an end; a failure is written to its row as one sentence."""
     from inpo_studio.training.ledger import Ledger, Stopped
+    from inpo_studio.training.together import PeerLost
     from storage.errors import StaleAttempt
 
     ledger = Ledger.open(settings, round_id, attempt)
     try:
-        with device_lock(settings.device, on_wait=ledger.before_training):
-            return _train(settings, ledger, leaving)
+        code = _train_with_devices(settings, ledger, leaving)
     except Stopped as stopped:
         log.info("stopped on request: %s", stopped.request)
-        return Exit.PAUSED if stopped.request == "pause" else Exit.CANCELLED
+        code = Exit.PAUSED if stopped.request == "pause" else Exit.CANCELLED
     except StaleAttempt as stale:
         log.info("%s", stale)
-        return Exit.CANCELLED
+        code = Exit.CANCELLED
+    except PeerLost as lost:
+        log.warning("%s", lost)
+        leaving.alone(Exit.BEREFT)
+        return Exit.BEREFT
     except Exception as error:
         log.exception("the round failed")
         ledger.fail(_sentence(error))
-        return Exit.FAILED
+        code = Exit.FAILED
     finally:
         ledger.close()
+    leaving.say_ending(code)
+    return code
+
+
+def _train_with_devices(settings: Settings, ledger: Ledger, leaving: Leaving) -> Exit:
+    """Hold the devices of all processes of the round and meet those; then train."""
+    from inpo_studio.training.together import join, own_device
+
+    device = own_device(settings.device)
+    with contextlib.ExitStack() as held:
+        names = [device]
+        if group_size() > 1:
+            # One process takes them all, in order: two rounds never wait for each other.
+            cards = [f"cuda:{number}" for number in range(size_here())]
+            names = [] if number_here() else cards if device.startswith("cuda") else names
+        for name in names:
+            held.enter_context(device_lock(name, on_wait=ledger.before_training))
+        together = join(device)
+        code = _train(settings, ledger, leaving, together, device)
+        if together.leads:
+            leaving.say_ending(code)
+        together.wait()  # the launcher ends all as soon as one has ended
+        together.part()
+        return code
 
 
 def _sentence(error: Exception) -> str:
     """What a person is told of an error; our own errors are sentences already."""
+    from inpo_studio.diffusion.fitting import OutOfMemory
     from inpo_studio.training.loop import DivergedError
     from storage.errors import StorageError
 
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, MemoryError) or "out of memory" in lines[0].lower():
         return "Memory ran out; use a smaller micro_batch_pairs, or close other programs."
-    ours = isinstance(error, ValueError | StorageError | DivergedError)
+    ours = isinstance(error, ValueError | StorageError | DivergedError | OutOfMemory)
     if ours and lines[0].endswith("."):
         return lines[0]
     named = f"{type(error).__name__}: {lines[0]}".rstrip(": .")
     return f"The training failed ({named}); the end of its log says more."
 
 
-def _train(settings: Settings, ledger: Ledger, leaving: Leaving) -> Exit:
+def _train(
+    settings: Settings, ledger: Ledger, leaving: Leaving, together: Together, device: str
+) -> Exit:
     import torch
 
     from inpo_studio.training.snapshots import Snapshots
     from inpo_studio.training.state import restore, save_state
 
-    inputs = ledger.inputs()
-    torch.set_num_threads(inputs.config.threads or settings.threads or physical_cores())
-    prepared = _prepare(settings, ledger, inputs)
+    inputs = replace(ledger.inputs(), device=device)
+    threads = inputs.config.threads or settings.threads or physical_cores()
+    torch.set_num_threads(max(1, threads // together.size))
+    prepared = _prepare(settings, ledger, inputs, together)
     trainer = prepared.trainer
     checkpoints = ledger.folder / "checkpoints"
     saved_step = trainer.step if restore(trainer, checkpoints, prepared.facts) else -1
+    if not together.leads:
+        trainer.run(lambda: None, lambda record: None, lambda: None)
+        return Exit.DONE
     ledger.start_at(trainer.step, inputs.config.steps)
     log.info("training from step %d to %d", trainer.step, inputs.config.steps)
     snapshots = Snapshots(ledger, trainer, prepared.sampler, leaving.asked)
@@ -130,11 +175,17 @@ def _train(settings: Settings, ledger: Ledger, leaving: Leaving) -> Exit:
     return Exit.DONE
 
 
-def _prepare(settings: Settings, ledger: Ledger, inputs: RoundInputs) -> Prepared:
+def _prepare(
+    settings: Settings, ledger: Ledger, inputs: RoundInputs, together: Together
+) -> Prepared:
     """Load the model and invert the pictures, saying how far it is and noting how long it took."""
     from inpo_studio.training.prepare import prepare
 
+    cache = settings.workspace / "cache" / "inversions"
+    if not together.leads:
+        return prepare(inputs, cache, together=together)
     ledger.stage("cache")
+    ledger.tell("")
     ledger.before_training("Loading the model.")
     log.info("loading the model")
     pace = _Pace()
@@ -143,7 +194,7 @@ def _prepare(settings: Settings, ledger: Ledger, inputs: RoundInputs) -> Prepare
         pace.reach(done)
         ledger.before_training(f"Preparing the pictures: {done} of {total}.")
 
-    prepared = prepare(inputs, settings.workspace / "cache" / "inversions", on_progress)
+    prepared = prepare(inputs, cache, on_progress, together, ledger.tell)
     took = {"start_s": time.monotonic() - _begun - pace.seconds}
     if pace.items:
         took["picture_s"] = pace.seconds / pace.items

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.diffusion.adapters import using
 from inpo_studio.diffusion.conditioning import Conditioning, empty_conditioning, encode_prompts
+from inpo_studio.diffusion.fitting import AtOnce
 from inpo_studio.diffusion.latents import decode_latents, initial_noise
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.diffusion.sampling import ddim_timesteps, denoise
@@ -57,6 +59,8 @@ class Sampler:
         if pipeline.vae is None:
             raise RuntimeError("The VAE was released; load the pipeline again.")
         self._vae = pipeline.vae
+        self.at_once = AtOnce(generation.batch_size)
+        """How many pictures are denoised together."""
 
     def _encode_unguided(self) -> Conditioning | None:
         generation = self.plan.generation
@@ -71,29 +75,31 @@ class Sampler:
         """One picture for each prompt, by the policy's present weights.
 
         Draws on no global random state and leaves weights, gradients and active adapters as they
-        are. `on_step` is called after every denoising step and may raise to stop. Raises
-        FloatingPointError when a picture is not finite.
+        are. `on_step` is called after every denoising step and may raise to stop. Where memory
+        runs out, fewer are drawn together. Raises FloatingPointError when a picture is not finite
+        and OutOfMemory when not even one fits.
         """
         pipeline, generation = self._pipeline, self.plan.generation
-        latents = []
-        rows = torch.arange(len(self.plan.prompts))
+        prompts = self.plan.prompts
+
+        def latents(chosen: slice) -> Tensor:
+            seeds = [prompt.seed for prompt in prompts[chosen]]
+            noise = initial_noise(pipeline, seeds, *self._size).to(pipeline.device)
+            x_0 = denoise(
+                pipeline,
+                noise,
+                self._conditioning.take(range(len(prompts))[chosen]),
+                self._unguided,
+                generation.guidance,
+                self._steps,
+                lambda done: on_step(),
+            )
+            return x_0.float().cpu()
+
         with using(pipeline.unet, [POLICY]):
-            for chosen in rows.split(generation.batch_size):
-                seeds = [self.plan.prompts[row].seed for row in chosen.tolist()]
-                noise = initial_noise(pipeline, seeds, *self._size).to(pipeline.device)
-                conditioning = self._conditioning.take(chosen)
-                x_0 = denoise(
-                    pipeline,
-                    noise,
-                    conditioning,
-                    self._unguided,
-                    generation.guidance,
-                    self._steps,
-                    lambda done: on_step(),
-                )
-                latents.append(x_0.float().cpu())
+            parts = self.at_once.over(len(prompts), latents, pipeline.device)
         with self._decoder():
-            return [picture for part in latents for picture in decode_latents(pipeline, part)]
+            return [picture for part in parts for picture in decode_latents(pipeline, part)]
 
     @contextmanager
     def _decoder(self) -> Iterator[None]:

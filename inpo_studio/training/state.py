@@ -26,23 +26,23 @@ def save_state(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> Path
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).cpu()
     tensors.update(trainer.early_stop.state())
-    stored = {**facts, "environment": environment()}
+    stored = {**facts, "environment": environment(trainer)}
     return save_checkpoint(folder, Checkpoint(trainer.step, tensors, stored))
 
 
 def restore(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> bool:
     """Go on from the newest whole checkpoint under ``folder``; False where there is none.
 
-    Warns when the checkpoint was written with other threads or versions: the round goes on, but
-    not to the same bytes. Raises ``ValueError`` when ``facts`` differ.
+    Warns when the checkpoint was written with other threads, processes, memory or versions: the
+    round goes on, but not to the same bytes. Raises ``ValueError`` when ``facts`` differ.
     """
     checkpoint = latest_checkpoint(folder, facts)
     if checkpoint is None:
         return False
-    if checkpoint.facts.get("environment") != environment():
+    if checkpoint.facts.get("environment") != environment(trainer):
         warnings.warn(
-            "This round goes on with other threads or library versions than it started with: "
-            "its result will differ in the last digits.",
+            "This round goes on with other threads, processes, memory or library versions than it "
+            "started with: its result will differ in the last digits.",
             stacklevel=2,
         )
     tensors = checkpoint.tensors
@@ -76,10 +76,15 @@ def _restore_optimizer(
     }
 
 
-def environment() -> dict[str, Any]:
+def environment(trainer: Trainer) -> dict[str, Any]:
     """What equal bytes depend on beside seeds and weights."""
-    return {
+    found: dict[str, Any] = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
     }
+    if trainer.together.size > 1:
+        found["processes"] = trainer.together.size
+    if trainer.batches.pairs_at_once < trainer.config.micro_batch_pairs:
+        found["pairs_at_once"] = trainer.batches.pairs_at_once
+    return found

@@ -42,9 +42,8 @@ def build_unet(config: dict[str, Any], half: bool, rank: int = 8) -> nn.Module:
         unet = UNet2DConditionModel(**config)
         unet.to(torch.bfloat16 if half else torch.float32)
         unet.requires_grad_(False).eval()
-        inject_adapter_in_model(
-            LoraConfig(r=rank, lora_alpha=rank, target_modules=list(TARGET_MODULES)), unet
-        )
+        adapted = list(TARGET_MODULES["attention_and_convolutions"])
+        inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=adapted), unet)
     for name, parameter in unet.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.float()

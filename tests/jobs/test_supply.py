@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from inpo_studio.jobs import beside
 from inpo_studio.jobs.beside import Beside
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.jobs.executor import Executor
@@ -139,3 +140,45 @@ def test_a_failure_beside_a_round_is_not_the_rounds(
     keeper = Beside(context)
     assert keeper.make_one() is None
     assert keeper.make_one() is None
+
+
+def test_on_a_card_the_model_makes_room_for_the_training(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Painter, "paint", fake_paint)
+    monkeypatch.setattr(beside, "on_card", lambda device: True)
+    monkeypatch.setattr(beside, "LOOK_EVERY_S", 0.0)
+    free = 0
+    monkeypatch.setattr(beside, "free_bytes", lambda device: free)
+    label_prompts(studio, ["a red barn", "a lighthouse"])
+    settings = replace(studio.settings, keep_ready=3)
+    pipelines = Pipelines(settings)
+    context = JobContext(
+        job_id="round",
+        kind="round",
+        settings=settings,
+        database=studio.database,
+        files=studio.files,
+        engine=studio.engine,
+        pipelines=pipelines,
+        stopping=threading.Event(),
+        keeps_ready=True,
+    )
+    keeper = Beside(context)
+    to_load, to_draw = (beside.room_bytes(settings.model, "cuda", held) for held in (False, True))
+    assert 0 < to_draw < to_load < beside.ROOM_BYTES
+    free = to_load - 1
+    assert keeper.make_one() is None
+    assert not pipelines.holds(settings.model)
+    free = to_load
+    assert keeper.make_one() is not None
+    assert pipelines.holds(settings.model)
+    free = to_draw
+    assert keeper.make_one() is not None
+    free = to_draw - 1
+    assert keeper.make_one() is None
+    assert not pipelines.holds(settings.model)
+    free = to_load
+    assert keeper.make_one() is not None
+    assert pipelines.holds(settings.model)
+    pipelines.release()

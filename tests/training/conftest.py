@@ -38,6 +38,7 @@ def small_config(**changes: Any) -> RoundConfig:
         "dtype": "float32",
         "beta": 2000.0,
         "noise_mixing": 0.5,
+        "winner_safeguard": "off",
         "learning_rate_decay": "none",
     }
     return RoundConfig.model_validate({**values, **changes})
