@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from inpo_studio.evaluation.statistics import Tally, win_rate_interval
 from inpo_studio.studio import Studio
+from inpo_studio.studio.imported import Imported, imported_from, trained
 from inpo_studio.studio.planning import default_config
 from inpo_studio.studio.round_facts import Check, Counts, Facts, Picture, read_facts
 from inpo_studio.studio.round_words import SETTINGS, Tone, chip, value_text
@@ -68,6 +69,8 @@ class RoundCard:
     thumbnails: list[Picture]
     kept: list[Kept]
     actions: list[str]
+    imported: Imported | None
+    """Where the adapter is from; None where it was trained here."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def actions_of(row: Round) -> list[str]:
     if row.state in ("paused", "failed"):
         able.append("resume")
     if row.state == "done" and row.adapter_id is not None:
-        able += ["adopt", "branch", "compare"]
+        able += ["adopt", "branch", "compare", "export"]
     return able
 
 
@@ -179,10 +182,14 @@ def _card(row: Round, depth: int, parent: Round | None, adopted: bool, facts: Fa
         thumbnails=facts.samples.get(row.id, [])[:THUMBNAILS],
         kept=_kept(adapters, row.adapter_id, checks),
         actions=actions_of(row),
+        imported=imported_from(row),
     )
 
 
 def _settings(row: Round, choices: int) -> list[Setting]:
+    if not trained(row):
+        names = ("rank", "alpha")
+        return [Setting(SETTINGS[n], value_text(n, row.config[n]), False) for n in names]
     usual = default_config(max(1, choices)).model_dump()
     follow = set(_FOLLOWING)
     if row.parent_id is not None:

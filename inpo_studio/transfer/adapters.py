@@ -39,7 +39,8 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True)
 class Layer:
-    """One adapted weight: down (rank, inputs) and up (outputs, rank)."""
+    """One adapted weight: down (rank, inputs) and up (outputs, rank); where the weight is that of a
+    convolution, with its kernel behind the one and 1, 1 behind the other."""
 
     down: Floats
     up: Floats
@@ -65,9 +66,11 @@ class AdapterWeights:
         return self.alpha / self.rank
 
     def delta(self, module: str) -> Floats:
-        """What the adapter adds to a module's weight at strength 1: (outputs, inputs)."""
+        """What the adapter adds to a module's weight at strength 1: (outputs, inputs), with the
+        places of a kernel among the inputs."""
         layer = self.layers[module]
-        return np.asarray(self.scale * (layer.up @ layer.down), dtype=np.float32)
+        up, down = (part.reshape(part.shape[0], -1) for part in (layer.up, layer.down))
+        return np.asarray(self.scale * (up @ down), dtype=np.float32)
 
 
 def read_adapter(folder: Path) -> AdapterWeights:

@@ -34,6 +34,8 @@ def _front_matter(found: Provenance) -> str:
 
 def _what(found: Provenance) -> str:
     judged = found.blind_votes or "No blind votes have been counted on it."
+    if not found.is_trained:
+        return f"A LoRA adapter for **{found.base}** ({found.family.title}).\n\n{judged}\n"
     return (
         f"A LoRA adapter for **{found.base}** ({found.family.title}) that moves its pictures "
         f"towards {found.choices} choices between two pictures. It has no trigger word; use it at "
@@ -61,19 +63,34 @@ _OURS = (DIFFUSERS_FILE, "adapter_model.safetensors")
 
 
 def _how(found: Provenance) -> str:
+    rows = [*_origin(found), *(_training(found) if found.is_trained else [])]
+    rows.append(("Rank, alpha", f"{found.rank}, {found.alpha:g}"))
+    rows.append(("Adapted layers", f"of the UNet: {', '.join(found.modules)}"))
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"## How it was made\n\nWith InPO Studio.\n\n| | |\n|---|---|\n{table}\n"
+
+
+def _origin(found: Provenance) -> list[tuple[str, str]]:
+    """Where the first of its rounds came from, if it was not trained there."""
+    if found.imported is None:
+        return []
+    name = found.imported.name.replace("|", "\\|")
+    rows = [("Imported from", f"{name} ({found.imported.form} form), see its own licence")]
+    rows.append(("SHA-256 of that file", f"`{found.imported.sha256}`"))
+    if found.imported.left_out:
+        rows.append(("Left out", f"{found.imported.left_out} layers of the text encoder"))
+    return rows
+
+
+def _training(found: Provenance) -> list[tuple[str, str]]:
     config = found.config
-    rounds = " → ".join(str(number) for number in found.rounds)
-    rows = [
-        ("Objective", _OBJECTIVES[config.objective]),
-        ("Rounds, first to last", rounds),
+    return [
+        ("Objective", _OBJECTIVES.get(config.objective, config.objective)),
+        ("Rounds, first to last", " → ".join(str(number) for number in found.rounds)),
         ("Choices in the last round", str(found.choices)),
         ("Optimiser steps", str(found.step)),
         ("Pairs a step", str(config.batch_pairs)),
         ("beta", f"{config.beta:g}"),
         ("Learning rate", f"{config.learning_rate:g}"),
-        ("Rank, alpha", f"{found.rank}, {found.alpha:g}"),
-        ("Adapted layers", "attention of the UNet: to_q, to_k, to_v, to_out"),
         ("Seed", str(config.seed)),
     ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    return f"## How it was made\n\nWith InPO Studio.\n\n| | |\n|---|---|\n{table}\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from inpo_studio.transfer.tensors import write_tensors
 from storage.adapters import get_adapter
 from storage.schema import Round
 
+CARD_FILE = "README.md"
+
 
 @dataclass(frozen=True)
 class RoundAdapter:
@@ -46,9 +48,14 @@ class RoundAdapter:
 
     @property
     def file_name(self) -> str:
-        """Name of the kohya file, without ending: what lists of LoRAs show."""
+        """Name of the kohya file, without ending: what lists of LoRAs show.
+
+        Model, round and, once blind votes have been looked at, the win rate against the base.
+        """
         base = re.sub(r"[^\w.-]+", "-", self.facts.base.rsplit("/", 1)[-1]).strip("-.")
-        return f"{base or 'model'}-round-{self.facts.rounds[-1]}"
+        name = f"{base or 'model'}-round-{self.facts.rounds[-1]}"
+        trial = self.facts.trial
+        return name if trial is None else f"{name}-wins-{trial.win_rate:.0%}".replace("%", "pct")
 
 
 def read_round_adapter(studio: Studio, round_: Round) -> RoundAdapter:
@@ -68,8 +75,9 @@ def read_round_adapter(studio: Studio, round_: Round) -> RoundAdapter:
         raise StudioError(str(error)) from error
     with studio.database.read() as session:
         adapter = get_adapter(session, round_.adapter_id)
-        facts = provenance(session, round_, adapter, family, configs)
-    weights = read_adapter(studio.settings.workspace / adapter.folder)
+        weights = read_adapter(studio.settings.workspace / adapter.folder)
+        modules = weights.config.get("target_modules", [])
+        facts = provenance(session, round_, adapter, family, configs, modules)
     return RoundAdapter(weights, facts, configs)
 
 
@@ -105,13 +113,22 @@ def export_adapter(
         write_form(found, target, form or "kohya")
         return [target.absolute()]
     with new_folder(target) as folder:
-        for each in FORMS if form is None else (form,):
-            names = {"kohya": f"{found.file_name}.safetensors", "diffusers": DIFFUSERS_FILE}
-            write_form(found, folder / names.get(each, PEFT_FILE), each)
-        names_written = sorted(path.name for path in folder.iterdir())
-        card = model_card(found.facts, names_written)
-        (folder / "README.md").write_bytes(card.encode("utf-8"))
+        write_folder(found, folder, FORMS if form is None else (form,))
     return sorted(target.absolute().iterdir())
+
+
+def write_folder(found: RoundAdapter, folder: Path, forms: Sequence[Form]) -> None:
+    """Write forms of an adapter into a folder, and a model card that names their files."""
+    for form in forms:
+        write_form(found, folder / form_file(found, form), form)
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / CARD_FILE).write_bytes(model_card(found.facts, names).encode("utf-8"))
+
+
+def form_file(found: RoundAdapter, form: Form) -> str:
+    """The name of a form's file in a folder."""
+    names = {"kohya": f"{found.file_name}.safetensors", "diffusers": DIFFUSERS_FILE}
+    return names.get(form, PEFT_FILE)
 
 
 def write_form(found: RoundAdapter, path: Path, form: Form) -> None:

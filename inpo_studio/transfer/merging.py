@@ -105,7 +105,7 @@ def _facts(found: RoundAdapter, target: Path, scale: float) -> dict[str, str]:
     kept["modelspec.architecture"] = kept["modelspec.architecture"].removesuffix("/lora")
     kept["modelspec.implementation"] = "https://github.com/Stability-AI/generative-models"
     kept["modelspec.title"] += f", merged at {scale:g}"
-    del kept["modelspec.usage_hint"]
+    kept.pop("modelspec.usage_hint", None)
     return {**kept, "format": "pt"}
 
 

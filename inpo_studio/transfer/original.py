@@ -69,6 +69,8 @@ _OPEN_CLIP_LAYER = {
 _BLOCK = re.compile(
     r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)"
 )
+_PLACE = re.compile(r"(input|output|middle)_block(?:s\.(\d+))?\.([012])\.(.+)")
+_RESNET = {theirs: mine for mine, theirs in _UNET_RESNET.items()}
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,28 @@ class UnetLayout:
             )
         way, block, kind, layer, rest = found.groups()
         return self._in_block(way, int(block), kind, int(layer), rest)
+
+    def module(self, original: str) -> str | None:
+        """The diffusers name of a module in a UNet's block, from its original one; the way back
+        of `name`. None for what is in no block."""
+        found = _PLACE.fullmatch(original)
+        if found is None:
+            return None
+        place, number, slot, rest = found.groups()
+        part = _RESNET.get(rest)
+        if place == "middle":
+            inner = f"resnets.{int(slot) // 2}.{part}"
+            return f"mid_block.{f'attentions.0.{rest}' if slot == '1' else inner}"
+        # conv_in is block 0 of the input.
+        count = int(number) - (place == "input")
+        block, layer = divmod(count, self.layers_per_block + 1)
+        way = "down" if place == "input" else "up"
+        inner = f"resnets.{layer}.{part}"
+        if rest in ("op", "conv"):
+            inner = f"{way}samplers.0.conv"
+        elif slot == "1":
+            inner = f"attentions.{layer}.{rest}"
+        return f"{way}_blocks.{block}.{inner}"
 
     def _in_block(self, way: str, block: int, kind: str, layer: int, rest: str) -> str:
         each = self.layers_per_block + 1

@@ -6,7 +6,7 @@ Nothing private travels: no annotator, no prompt, no path of this machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.families import Family, ModelConfigs, default_size
 from inpo_studio.evaluation.statistics import Tally, win_rate_interval
 from inpo_studio.settings import EMBEDDED_MODEL
+from inpo_studio.studio.imported import Imported, imported_from
 from storage.frozen import round_pairs
 from storage.rounds import get_round
 from storage.schema import Adapter, Round
@@ -26,6 +27,14 @@ from storage.votes import live_votes
 
 _ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
 _KOHYA_VERSIONS = {"sd": "sd_v1", "sdxl": "sdxl_base_v1-0"}
+
+_CONVOLUTIONS = frozenset(
+    {"conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"}
+)
+_OF_TRAINING = frozenset(
+    {"modelspec.usage_hint", "modelspec.tags", "ss_steps", "ss_learning_rate", "ss_seed"}
+)
+"""What cannot be said of an adapter that was only imported."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +50,15 @@ class Provenance:
     size: tuple[int, int]
     rounds: tuple[int, ...]
     """Numbers of the rounds it has been through, the first one first."""
+    imported: Imported | None
+    """The LoRA from elsewhere that the first of these rounds is; None where it was trained."""
     round_id: str
     config: RoundConfig
     step: int
     rank: int
     alpha: float
+    modules: tuple[str, ...]
+    """The kinds of layers it adapts: ends of modules' names."""
     sha256: str
     """Of the adapter's weights in the workspace."""
     choices: int
@@ -57,7 +70,15 @@ class Provenance:
     @property
     def title(self) -> str:
         """A short name for people."""
-        return f"{self.base.rsplit('/', 1)[-1]} aligned, round {self.rounds[-1]}"
+        base = self.base.rsplit("/", 1)[-1]
+        if self.imported is not None and not self.is_trained:
+            return f"{self.imported.name}, for {base}"
+        return f"{base} aligned, round {self.rounds[-1]}"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a round was trained at all since the adapter was imported, if it was."""
+        return self.imported is None or len(self.rounds) > 1
 
     @property
     def blind_votes(self) -> str | None:
@@ -73,24 +94,32 @@ class Provenance:
 
 
 def provenance(
-    session: Session, round_: Round, adapter: Adapter, family: Family, configs: ModelConfigs
+    session: Session,
+    round_: Round,
+    adapter: Adapter,
+    family: Family,
+    configs: ModelConfigs,
+    modules: Sequence[str],
 ) -> Provenance:
     """Collect the facts of a round's adapter."""
     base, is_hub_id = shown_model(round_.model)
     frozen = round_pairs(session, round_.id, "train")
     prediction = configs.scheduler.get("prediction_type", "epsilon")
+    line = _lineage(session, round_)
     return Provenance(
         base=base,
         base_is_hub_id=is_hub_id,
         family=family,
         prediction=str(prediction),
         size=default_size(configs),
-        rounds=_lineage(session, round_),
+        rounds=tuple(row.number for row in line),
+        imported=imported_from(line[0]),
         round_id=round_.id,
         config=RoundConfig.model_validate(round_.config),
         step=adapter.step,
         rank=adapter.rank,
         alpha=adapter.alpha,
+        modules=tuple(sorted(modules)),
         sha256=adapter.sha256,
         choices=len(frozen),
         trial=_trial(session, round_),
@@ -126,13 +155,14 @@ def metadata(found: Provenance, name: str) -> dict[str, str]:
         "rounds": list(found.rounds),
         "round_id": found.round_id,
         "step": found.step,
-        "objective": found.config.objective,
+        "objective": found.config.objective if found.is_trained else None,
         "choices": found.choices,
+        "imported": None if found.imported is None else _import_facts(found.imported),
         "adapter_sha256": found.sha256,
-        "config": found.config.model_dump(),
+        "config": found.config.model_dump() if found.is_trained else None,
         "blind_votes": None if found.trial is None else _as_json(found.trial),
     }
-    return {
+    facts = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture}/lora",
         "modelspec.implementation": "diffusers",
@@ -157,9 +187,20 @@ def metadata(found: Provenance, name: str) -> dict[str, str]:
         "ss_training_comment": _one_line(found),
         "inpo_studio": json.dumps(ours, sort_keys=True),
     }
+    if _CONVOLUTIONS & set(found.modules):
+        said = {"conv_dim": str(found.rank), "conv_alpha": f"{found.alpha:g}"}
+        facts["ss_network_args"] = json.dumps(said)
+    return facts if found.is_trained else {k: v for k, v in facts.items() if k not in _OF_TRAINING}
+
+
+def _import_facts(found: Imported) -> Mapping[str, str | int]:
+    facts = {"name": found.name, "form": found.form, "sha256": found.sha256}
+    return {**facts, "text_encoder_layers_left_out": found.left_out}
 
 
 def _one_line(found: Provenance) -> str:
+    if not found.is_trained and found.imported is not None:
+        return f"LoRA for {found.base}, imported as {found.imported.name} and not changed since."
     return (
         f"LoRA for {found.base}, aligned with {found.choices} choices between pictures "
         f"({found.config.objective}, round {found.rounds[-1]}, {found.step} steps)."
@@ -176,12 +217,12 @@ def _date(moment: datetime) -> str:
     return in_utc.replace(tzinfo=None, microsecond=0).isoformat()
 
 
-def _lineage(session: Session, round_: Round) -> tuple[int, ...]:
-    numbers = [round_.number]
-    while round_.parent_id is not None:
-        round_ = get_round(session, round_.parent_id)
-        numbers.append(round_.number)
-    return tuple(reversed(numbers))
+def _lineage(session: Session, round_: Round) -> list[Round]:
+    """The rounds from the first one to this."""
+    line = [round_]
+    while line[-1].parent_id is not None:
+        line.append(get_round(session, line[-1].parent_id))
+    return line[::-1]
 
 
 def _trial(session: Session, round_: Round) -> Tally | None:

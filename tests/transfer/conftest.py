@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from inpo_studio.configs import GenerationConfig, RoundConfig
+from inpo_studio.configs import AdaptedLayers, GenerationConfig, RoundConfig
 from inpo_studio.studio import Studio
 from storage.adapters import add_adapter
 from storage.rounds import claim_attempt, create_round, set_state
@@ -39,12 +39,18 @@ class Aligned:
 
 @pytest.fixture
 def align(studio: Studio, tiny_model: Callable[[str], Path]) -> Callable[..., Aligned]:
-    """align(kind, alpha=..., model=...) -> a round with a random adapter of rank 4."""
+    """align(kind, alpha=..., model=..., layers=...) -> a round with a random adapter of rank 4."""
 
-    def make(kind: str, *, alpha: float = 8.0, model: Path | None = None) -> Aligned:
+    def make(
+        kind: str,
+        *,
+        alpha: float = 8.0,
+        model: Path | None = None,
+        layers: AdaptedLayers = "attention",
+    ) -> Aligned:
         model = model or tiny_model(kind)
         folder = studio.settings.workspace / "adapters" / f"{kind}-{alpha}"
-        sha256, base, aligned = _draw(model, folder, alpha)
+        sha256, base, aligned = _draw(model, folder, alpha, layers)
         place = folder.relative_to(studio.settings.workspace).as_posix()
         return Aligned(add_round(studio, str(model), place, sha256, alpha), model, base, aligned)
 
@@ -72,10 +78,13 @@ def add_round(studio: Studio, model: str, folder: str, sha256: str, alpha: float
     return made
 
 
-def _draw(model: Path, folder: Path, alpha: float) -> tuple[str, list[Any], list[Any]]:
+def _draw(
+    model: Path, folder: Path, alpha: float, layers: AdaptedLayers = "attention"
+) -> tuple[str, list[Any], list[Any]]:
     import torch
 
     from inpo_studio.diffusion.adapters import (
+        TARGET_MODULES,
         activate,
         adapter_parameters,
         attach_adapter,
@@ -86,7 +95,7 @@ def _draw(model: Path, folder: Path, alpha: float) -> tuple[str, list[Any], list
 
     pipeline = load_pipeline(str(model), device="cpu", dtype="float32")
     base = [drawn.image for drawn in sample(pipeline, PROMPTS, SEEDS, GENERATION)]
-    attach_adapter(pipeline.unet, "made", RANK, alpha, seed=1)
+    attach_adapter(pipeline.unet, "made", RANK, alpha, 1, TARGET_MODULES[layers])
     generator = torch.Generator().manual_seed(2)
     # As large as the weights themselves: much more, and rounding alone shows in the pictures.
     deviation = (0.08 * RANK / alpha) ** 0.5

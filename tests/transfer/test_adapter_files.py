@@ -16,10 +16,14 @@ from .conftest import RANK, Aligned, difference, draw_with_diffusers
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("alpha", [1.0, 8.0])
+@pytest.mark.parametrize(
+    ("alpha", "layers"),
+    [(1.0, "attention"), (8.0, "attention"), (8.0, "attention_and_convolutions")],
+)
 def test_every_form_draws_the_same_pictures_in_plain_diffusers(
     kind: str,
     alpha: float,
+    layers: str,
     studio: Studio,
     align: Callable[..., Aligned],
     diffusers_pipeline: Callable[[str], Any],
@@ -28,7 +32,7 @@ def test_every_form_draws_the_same_pictures_in_plain_diffusers(
     from peft import PeftModel
 
     assert alpha != RANK
-    made = align(kind, alpha=alpha)
+    made = align(kind, alpha=alpha, layers=layers)
     assert difference(made.base, made.aligned) > 8
     folder = tmp_path / "out"
     export_adapter(studio, made.round, folder)

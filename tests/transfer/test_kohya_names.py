@@ -99,3 +99,30 @@ def test_parts_without_a_name_are_refused() -> None:
         layout.name("encoder_hid_proj")
     with pytest.raises(StudioError, match="different numbers of layers"):
         UnetLayout.of({"layers_per_block": [2, 3], "up_block_types": ["UpBlock2D"] * 2})
+
+
+@pytest.mark.parametrize(
+    "layout", [UnetLayout(2, (False, True, True, True)), UnetLayout(1, (True,))]
+)
+def test_names_lead_back_to_their_modules(layout: UnetLayout) -> None:
+    blocks = len(layout.attention_up)
+    layers = layout.layers_per_block
+    places = [f"mid_block.{inner}" for inner in ("resnets.0", "attentions.0", "resnets.1")]
+    for block in range(blocks):
+        places += [f"down_blocks.{block}.resnets.{n}" for n in range(layers)]
+        places += [f"down_blocks.{block}.attentions.{n}" for n in range(layers)]
+        places += [f"up_blocks.{block}.resnets.{n}" for n in range(layers + 1)]
+        places += [f"up_blocks.{block}.attentions.{n}" for n in range(layers + 1)]
+    parts = {
+        "resnets": ("conv1", "conv2", "conv_shortcut", "time_emb_proj"),
+        "attentions": ("proj_in", "proj_out", "transformer_blocks.0.ff.net.0.proj"),
+    }
+    modules = [f"{place}.{part}" for place in places for part in parts[place.split(".")[-2]]]
+    modules += [f"down_blocks.{block}.downsamplers.0.conv" for block in range(blocks)]
+    modules += [f"up_blocks.{block}.upsamplers.0.conv" for block in range(blocks)]
+    assert {layout.module(layout.name(module)): module for module in modules} == {
+        module: module for module in modules
+    }
+    assert all(
+        layout.module(other) is None for other in ("time_embed.0", "out.2", "input_blocks.0.0")
+    )

@@ -29,10 +29,11 @@ def draw(model: Path) -> list[Image.Image]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", ["attention", "attention_and_convolutions"])
 def test_a_merged_model_needs_no_adapter(
-    kind: str, studio: Studio, align: Callable[..., Aligned], tmp_path: Path
+    layers: str, kind: str, studio: Studio, align: Callable[..., Aligned], tmp_path: Path
 ) -> None:
-    made = align(kind)
+    made = align(kind, layers=layers)
     folder, file = tmp_path / "folder", tmp_path / "file.safetensors"
     merge(studio, made.round, folder)
     assert difference(made.aligned, draw(folder)) <= 1

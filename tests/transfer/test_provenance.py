@@ -136,7 +136,7 @@ def test_the_card_names_the_files_and_the_votes(
     assert "base_model" not in card, "a folder of this machine is no base on a hub"
     assert "3 won, 1 lost" in card
     assert "75%" in card
-    shown = ("pytorch_lora_weights.safetensors", "sd15-round-1.safetensors")
+    shown = ("pytorch_lora_weights.safetensors", "sd15-round-1-wins-75pct.safetensors")
     assert set(shown) < {path.name for path in files}
     assert all(name in card for name in shown)
 

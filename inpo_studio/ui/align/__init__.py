@@ -22,13 +22,19 @@ from inpo_studio.studio.lineage import lineage
 from inpo_studio.studio.watching import to_watch, watched
 from inpo_studio.ui.align.asking import ask
 from inpo_studio.ui.align.drawer import wish_of
-from inpo_studio.ui.align.messages import Asked, Looked, Started
+from inpo_studio.ui.align.exporting import bring as bring_lora
+from inpo_studio.ui.align.exporting import exports as export_round
+from inpo_studio.ui.align.exporting import push as push_round
+from inpo_studio.ui.align.messages import Asked, Brought, Exported, Looked, Pushed, Started
 from inpo_studio.ui.answering import Answer, answer, studio_name
-from inpo_studio.ui.doors import user_of
+from inpo_studio.ui.doors import is_owner, user_of
 from storage.errors import NotFound
 
 _HERE = Path(__file__).resolve().parent
-_SCRIPTS = ("words.js", "curves.js", "charts.js", "strips.js", "rounds.js", "start.js", "align.js")
+_SCRIPTS = (
+    *("words.js", "curves.js", "charts.js", "strips.js", "exports.js", "rounds.js", "start.js"),
+    "align.js",
+)
 
 
 def align_page(studio: Studio) -> gr.HTML:
@@ -53,7 +59,10 @@ def server_functions(studio: Studio) -> list[Callable[..., Answer]]:
 
     def look(data: Any, request: gr.Request) -> Answer:
         user_of(request.scope)
-        return answer(name, Looked, data, lambda message: _look(studio, message))
+        local = is_owner(request.scope)
+        return answer(
+            name, Looked, data, lambda message: {**_look(studio, message), "local": local}
+        )
 
     def start(data: Any, request: gr.Request) -> Answer:
         user_of(request.scope)
@@ -68,7 +77,21 @@ def server_functions(studio: Studio) -> list[Callable[..., Answer]]:
         user_of(request.scope)
         return answer(name, Asked, data, lambda message: {"told": ask(studio, message)})
 
-    return [look, start, act]
+    def exports(data: Any, request: gr.Request) -> Answer:
+        user_of(request.scope)
+        return answer(name, Exported, data, lambda message: export_round(studio, message))
+
+    def bring(data: Any, request: gr.Request) -> Answer:
+        user_of(request.scope)
+        local = is_owner(request.scope)
+        return answer(name, Brought, data, lambda message: bring_lora(studio, message, local))
+
+    def push(data: Any, request: gr.Request) -> Answer:
+        user_of(request.scope)
+        local = is_owner(request.scope)
+        return answer(name, Pushed, data, lambda message: push_round(studio, message, local))
+
+    return [look, start, act, exports, bring, push]
 
 
 def _look(studio: Studio, message: Looked) -> Answer:

@@ -16,6 +16,7 @@ let looking = null; // the look that is on its way
 let lookAgain = false;
 let lookedAt = -Infinity;
 let toldTimer = null;
+let local = false; // whether this browser is on the studio's own machine
 const visible = () => root.isConnected && document.visibilityState === "visible"
   && root.getClientRects().length > 0;
 const atWork = () => Boolean(known.rounds && known.rounds.value.at_work);
@@ -75,6 +76,7 @@ function take(found) {
   studio = studio || found.studio;
   for (const name of Object.keys(known)) if (found[name]) known[name] = found[name];
   unplanned = found.unplanned || "";
+  local = Boolean(found.local);
   const seen = found.watched || null;
   if (!seen) rows = [];
   else if (!watched || watched.id !== seen.id || seen.afresh) rows = seen.figures;
@@ -93,6 +95,7 @@ function paint() {
   if (known.rounds) {
     paintTree(known.rounds.value, watched && watched.id);
     part("outlook").hidden = known.rounds.value.rounds.length > 0;
+    paintBring(local);
   }
 }
 
@@ -149,24 +152,26 @@ function paintWatchedButtons(working) {
 
 const inUse = (number) => known.rounds && known.rounds.value.adopted_number === number;
 
-// Send what a button asks for, once; the sentence of the answer is shown.
-async function send(name, data) {
-  if (pending) return;
+// Send what a button asks for, once; the sentence of the answer is shown. Returns the answer.
+async function send(name, data, refuse = tell) {
+  if (pending) return null;
   pending = true;
   paint();
+  let found = null;
   try {
-    const found = await server[name]({ studio, ...data });
-    if (found.retry || found.refused) tell(found.retry || found.refused);
+    found = await server[name]({ studio, ...data });
+    if (found.retry || found.refused) refuse(found.retry || found.refused);
     else {
       tell(found.told);
       if (found.started) chosen = null;
     }
   } catch {
-    tell("The studio does not answer; nothing was changed.");
+    refuse("The studio does not answer; nothing was changed.");
   }
   await look();
   pending = false;
   paint();
+  return found;
 }
 
 function branch(roundId) {
@@ -193,6 +198,10 @@ function press(button) {
   else if (name === "compare") compare(roundId);
   else if (name === "branch") branch(roundId);
   else if (name === "watch") show(roundId);
+  else if (name === "export") toggleExport(roundId);
+  else if (name === "push") pushToHub(card);
+  else if (name === "download") makeExport(roundId, button.dataset.form, false);
+  else if (name === "check") makeExport(roundId, button.dataset.form, true);
   else {
     const step = name === "keep" ? Number(button.dataset.step) : null;
     send("act", { action: name === "cancel-yes" ? "cancel" : name, round_id: roundId, step });
@@ -212,7 +221,8 @@ root.addEventListener("click", (event) => {
     const larger = part("samples").classList.toggle("larger");
     button.setAttribute("aria-pressed", String(larger));
     say(button, larger ? "Smaller" : "Larger");
-  } else if (button === part("revert")) send("act", { action: "revert" });
+  } else if (button === part("bring-go")) bringLora();
+  else if (button === part("revert")) send("act", { action: "revert" });
   else if (button === part("usual")) {
     resetDrawer();
     look();
@@ -225,6 +235,7 @@ part("fields").addEventListener("input", () => {
   drawerTimer = setTimeout(look, 250);
 });
 part("log-box").addEventListener("toggle", () => look());
+part("bring").addEventListener("input", () => paintBring(local));
 document.addEventListener("visibilitychange", () => visible() && look());
 new IntersectionObserver((entries) => {
   if (entries.some((entry) => entry.isIntersecting)) look();

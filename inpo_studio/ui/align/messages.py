@@ -69,3 +69,28 @@ class Asked(AnyMessage):
     action: Action
     round_id: Id | None = None
     step: int | None = Field(None, ge=1, lt=2**31)
+
+
+class Exported(AnyMessage):
+    """A look at what of a round is ready as files; with a form, that one is made ready."""
+
+    round_id: Id
+    form: Literal["diffusers", "peft", "kohya"] | None = None
+    check: bool = False
+    """Whether the form is to be loaded elsewhere and compared."""
+
+
+class Brought(AnyMessage):
+    """A LoRA from elsewhere is named."""
+
+    source: Annotated[str, StringConstraints(min_length=1, max_length=4096, strip_whitespace=True)]
+    name: Annotated[str, StringConstraints(max_length=80, strip_whitespace=True)] = ""
+    ignore_text_encoder: bool = False
+
+
+class Pushed(AnyMessage):
+    """A round's adapter is to be put on the Hub."""
+
+    round_id: Id
+    repository: Annotated[str, StringConstraints(max_length=200, strip_whitespace=True)]
+    public: bool = False

@@ -2,6 +2,7 @@
 const percentRange = (range) => Math.round(100 * range[0]) + " to " + percent(range[1]);
 
 function resultText(round) {
+  if (round.imported) return round.imported.name;
   if (round.ranked_right === null) {
     return round.state === "done" && !round.validation_pairs
       ? "Not checked: no choice was on a validation prompt." : "";
@@ -13,6 +14,11 @@ function resultText(round) {
 }
 
 function factsText(round) {
+  if (round.imported) {
+    const left = round.imported.left_out
+      ? "without " + some(round.imported.left_out, "layer", "layers") + " of the text encoder" : "";
+    return ["From the file " + round.imported.file, left].filter(Boolean).join(" · ");
+  }
   const learnt = round.choices ? "Learnt from " + some(round.choices, "choice", "choices") : "";
   const which = !round.choices ? "" : (round.which === "fresh" ? " made since the round before" : "")
     + (round.annotators.length ? " by " + round.annotators.join(", ") : "");
@@ -24,9 +30,9 @@ function factsText(round) {
 }
 
 function cardButtons(round, shownId) {
-  const wanted = ["adopt", "branch", "resume", "compare"].filter((name) => round.actions.includes(name)
+  const wanted = ["adopt", "branch", "resume", "compare", "export"].filter((name) => round.actions.includes(name)
     && !(name === "adopt" && round.adopted) && !(name === "compare" && !compareTab()));
-  if (round.id !== shownId) wanted.push("watch");
+  if (round.id !== shownId && !round.imported) wanted.push("watch");
   return wanted;
 }
 
@@ -37,10 +43,10 @@ function paintCard(card, round, shownId) {
   card.classList.toggle("in-use", round.adopted);
   card.style.setProperty("--depth", round.depth);
   say(at("title"), "Round " + round.number);
-  say(at("state"), round.state_word);
+  say(at("state"), round.imported ? "imported" : round.state_word);
   at("state").dataset.tone = round.tone;
   at("adopted").hidden = !round.adopted;
-  say(at("from"), round.parent_number === null ? "from the base model"
+  say(at("from"), round.imported ? "" : round.parent_number === null ? "from the base model"
     : "from round " + round.parent_number);
   sayOrHide(at("result"), resultText(round));
   sayOrHide(at("facts"), factsText(round));
@@ -50,6 +56,7 @@ function paintCard(card, round, shownId) {
   keep(at("changes"), changed, (one) => one.label, () => make("span", "pill st-number"),
     (pill, one) => say(pill, one.label + " " + one.value));
   keep(at("buttons"), cardButtons(round, shownId), (name) => name, (name) => actionButton(name));
+  paintExport(at, round);
   keep(at("thumbs"), round.thumbnails, (sample) => sample.id, picture);
   paintKept(at, round);
   const lines = round.settings.flatMap((one) => [["dt", one.label, one], ["dd", one.value, one]]);

@@ -44,6 +44,7 @@ const about = (seconds) => (seconds < 8 ? "a few seconds"
 const ACTIONS = {
   pause: "Pause", resume: "Resume", finish: "Finish now and keep", cancel: "Cancel",
   adopt: "Adopt", branch: "Branch from here", compare: "Compare", watch: "Show its curves",
+  export: "Export",
 };
 const HELP = {
   pause: "Stop after this step; it can go on later, with nothing lost",
@@ -54,6 +55,8 @@ const HELP = {
   branch: "Let the next round start from this one",
   compare: "See it beside the base model on prompts it never saw",
   watch: "Show this round's curves and samples above",
+  export: "Have its adapter as a file for other programs",
+  check: "Load the file in plain diffusers and compare pictures with those of this studio",
 };
 
 function actionButton(name, label) {
