@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,24 +17,12 @@ from typing import Any
 import psutil
 
 from inpo_studio import __version__
+from inpo_studio.machine import probe
 from inpo_studio.settings import EMBEDDED_MODEL, Settings
 
 _PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio", "dbos")
 _LEAST_DISK = 2 * 2**30
 _LEAST_MEMORY = 2 * 2**30
-_PROBE = """
-import json, torch
-found = {"torch": torch.__version__, "threads": torch.get_num_threads(), "devices": []}
-if torch.cuda.is_available():
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        name = torch.cuda.get_device_name(index)
-        found["devices"].append(
-            {"device": f"cuda:{index}", "name": name, "free_bytes": free, "total_bytes": total})
-elif torch.backends.mps.is_available():
-    found["devices"].append({"device": "mps", "name": "Apple GPU"})
-print(json.dumps(found))
-"""
 
 
 @dataclass(frozen=True)
@@ -114,10 +100,7 @@ def _database(settings: Settings) -> Finding:
 
 def _device(settings: Settings) -> Finding:
     try:
-        child = subprocess.run(
-            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=120, check=True
-        )
-        found: dict[str, Any] = json.loads(child.stdout)
+        found = probe()
     except (OSError, subprocess.SubprocessError, ValueError):
         return Finding("device", False, "torch cannot be started; reinstall the package", {})
     accelerators = found["devices"]
@@ -184,11 +167,16 @@ def _find_model(model: str) -> tuple[bool, str]:
     if path.is_dir():
         ok = (path / "model_index.json").is_file()
         return ok, "a pipeline folder" if ok else "no model_index.json in this folder"
-    from huggingface_hub import try_to_load_from_cache
+    from inpo_studio.diffusion.families import UnsupportedModel
+    from inpo_studio.diffusion.layout import whole_snapshot
 
-    if isinstance(try_to_load_from_cache(model, "model_index.json"), str):
-        return True, "in the local Hub cache"
-    return False, "not in the local Hub cache; it will be fetched from the Hub when first used"
+    try:
+        folder = whole_snapshot(model)
+    except UnsupportedModel as error:
+        return False, str(error)
+    if folder is not None:
+        return True, f"in the local Hub cache ({folder})"
+    return False, f"not, or not wholly, on this machine; fetch it with `inpo-studio fetch {model}`"
 
 
 def _plan(settings: Settings, device: Finding, memory: Finding) -> Finding:

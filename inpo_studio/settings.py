@@ -1,12 +1,14 @@
 """One frozen Settings for every process: flag > environment > studio.toml > default.
 
 The file is `studio.toml` in the workspace; the environment variables are `INPO_STUDIO_` and the
-field's name in capitals. An empty variable counts as unset.
+field's name in capitals. An empty variable counts as unset. A model chosen on the page is kept in
+the workspace, and comes before studio.toml.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +20,8 @@ import platformdirs
 
 PREFIX = "INPO_STUDIO_"
 EMBEDDED_MODEL = "postcards"
+CHOSEN_MODEL_FILE = "model.json"
+"""In the workspace: the model that was last chosen on the page."""
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -43,6 +47,10 @@ class Settings:
     """URL of the job engine's tables; empty is `jobs.db`, or the PostgreSQL of database_url."""
     device: str = "auto"
     """`auto`, `cpu`, `mps`, `cuda` or `cuda:N`."""
+    worker: bool = True
+    """Whether the studio starts a worker; without, another machine's does the work."""
+    processes: int = 1
+    """Processes that train a round together, one a card; 0 is one for every card there is."""
     threads: int = 0
     """CPU threads of worker and training; 0 is all physical cores this process may use."""
     keep_ready: int = 60
@@ -102,6 +110,9 @@ def load_settings(
             given[name] = (value, "--" + name.replace("_", "-"))
     place = given.get("workspace", (default_workspace(), ""))[0]
     workspace = Path(place).expanduser().resolve()
+    chosen = None if "model" in given else chosen_model(workspace)
+    if chosen is not None:
+        given["model"] = (_still_there(chosen), CHOSEN_MODEL_FILE)
     for name, value in _read_file(workspace / "studio.toml", names).items():
         given.setdefault(name, (value, "studio.toml"))
     values = {name: _read(name, value, source) for name, (value, source) in given.items()}
@@ -109,6 +120,42 @@ def load_settings(
     if "model" in values:
         values["model"] = plain_model_name(values["model"])
     return Settings(**values)
+
+
+def chosen_model(workspace: Path) -> str | None:
+    """Return the model that was last chosen on a page of this workspace; None without a choice.
+
+    Raises SettingsError when what is kept cannot be read.
+    """
+    path = workspace / CHOSEN_MODEL_FILE
+    try:
+        model = json.loads(path.read_text(encoding="utf-8"))["model"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} cannot be read; delete it, or start with --model.") from error
+    return str(model)
+
+
+def keep_chosen_model(workspace: Path, model: str) -> None:
+    """Remember a model for the workspace's next start, whole or not at all."""
+    path = workspace / CHOSEN_MODEL_FILE
+    made = path.with_suffix(".tmp")
+    with made.open("w", encoding="utf-8") as file:
+        json.dump({"model": model}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    made.replace(path)
+
+
+def _still_there(model: str) -> str:
+    try:
+        return plain_model_name(model)
+    except SettingsError as error:
+        raise SettingsError(
+            f"The model {model}, which this workspace was last used with, is not there any more; "
+            f"put it back, or start with --model {EMBEDDED_MODEL}."
+        ) from error
 
 
 def _read_file(path: Path, names: list[str]) -> dict[str, Any]:
@@ -129,9 +176,9 @@ def _read_file(path: Path, names: list[str]) -> dict[str, Any]:
 
 
 def _read(name: str, value: Any, source: str) -> Any:
-    if name in ("port", "threads", "keep_ready"):
+    if name in ("port", "processes", "threads", "keep_ready"):
         return _whole_number(name, value, source)
-    if name in ("open_browser", "overlap"):
+    if name in ("open_browser", "overlap", "worker"):
         return _yes_or_no(value, source)
     text = str(value).strip()
     if not text:

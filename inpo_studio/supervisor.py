@@ -42,6 +42,7 @@ class Supervisor:
             str(slot),
         )
         self._closing = threading.Event()
+        self._renewed = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
 
@@ -55,6 +56,11 @@ class Supervisor:
         """Start the worker and watch it in the background."""
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
+
+    def renew(self, settings: Settings) -> None:
+        """Go on with other settings: the worker hands back what it does and a new one starts."""
+        self._settings = settings
+        self._renewed.set()
 
     def close(self) -> None:
         """Stop the worker and all it started; returns when they are gone."""
@@ -91,6 +97,9 @@ class Supervisor:
                 code = -1
             if self._closing.is_set():
                 return
+            if self._renewed.is_set():
+                delay_s = FIRST_DELAY_S
+                continue
             log.warning("The worker ended with exit code %s and is started again.", code)
             if time.monotonic() - begun > STEADY_S:
                 delay_s = FIRST_DELAY_S
@@ -114,6 +123,7 @@ class Supervisor:
             self._closing.wait(STAND_BY_S)
 
     def _run_one(self) -> int:
+        self._renewed.clear()
         settings = self._settings
         child = spawn(
             self._command,
@@ -122,7 +132,7 @@ class Supervisor:
         )
         self._child = child
         try:
-            while not self._closing.is_set():
+            while not (self._closing.is_set() or self._renewed.is_set()):
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return child.wait(0.2)
             return 0

@@ -24,7 +24,11 @@ HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 LEAVES = {"settings", "configs", "seeds"}
 # What is known of a model from its configuration files alone.
 TORCH_FREE_DIFFUSION = {
-    f"diffusion.{name}" for name in ("families", "sources", "hub", "checkpoints", "memory")
+    f"diffusion.{name}"
+    for name in (
+        *("families", "sources", "hub", "checkpoints", "memory"),
+        *("layout", "client", "downloads", "fetch_state"),
+    )
 }
 ALLOWED = {
     "settings": set(),
@@ -38,8 +42,18 @@ ALLOWED = {
     "processes": LEAVES,
     "engine": {"processes", *LEAVES},
     "supervisor": {"processes", "engine", *LEAVES},
-    "doctor": {"", "processes", "postcards", "storage", *TORCH_FREE_DIFFUSION, *LEAVES},
-    "studio": {"storage", "engine", "evaluation.statistics", "postcards", *LEAVES},
+    "machine": LEAVES,
+    "doctor": {"", "machine", "processes", "postcards", "storage", *TORCH_FREE_DIFFUSION, *LEAVES},
+    "studio": {
+        "storage",
+        "engine",
+        "evaluation.statistics",
+        "postcards",
+        "machine",
+        "processes",
+        *TORCH_FREE_DIFFUSION,
+        *LEAVES,
+    },
     "transfer": {"", "storage", "studio", "evaluation.statistics", *TORCH_FREE_DIFFUSION, *LEAVES},
     "training": {
         "diffusion",
@@ -83,7 +97,7 @@ ALLOWED = {
         *LEAVES,
     },
     "__main__": {"cli"},
-    "": set(),
+    "": {"hiding"},
 }
 # A variable by which a process speaks to its own children.
 INTERNAL = {"INPO_STUDIO_LIFELINE"}

@@ -14,6 +14,7 @@ _COMMANDS = {
     "serve": "inpo_studio.cli.serve:serve",
     "worker": "inpo_studio.cli.serve:worker",
     "doctor": "inpo_studio.cli.serve:doctor",
+    "fetch": "inpo_studio.cli.fetch:run",
     "pairs": "inpo_studio.cli.pairs:run",
     "export": "inpo_studio.cli.export:run",
     "choose": "inpo_studio.cli.choose:run",
@@ -21,6 +22,8 @@ _COMMANDS = {
     "compare": "inpo_studio.cli.compare:run",
     "export-adapter": "inpo_studio.cli.adapters:export",
     "merge": "inpo_studio.cli.adapters:merge",
+    "import-adapter": "inpo_studio.cli.sharing:bring",
+    "push-adapter": "inpo_studio.cli.sharing:push",
 }
 
 

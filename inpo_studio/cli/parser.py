@@ -78,13 +78,32 @@ def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
         const=True,
         help="show everybody every pair, so that several people label the same ones",
     )
+    serve.add_argument(
+        "--no-worker",
+        dest="worker",
+        action="store_const",
+        const=False,
+        help="leave the work to workers that are started elsewhere",
+    )
     worker = commands.add_parser(
         "worker", parents=[shared], help="make pairs and train rounds for a workspace"
     )
     worker.add_argument(
         "--slot", type=_count_from_zero, default=0, metavar="N", help="number of this worker (0)"
     )
+    for command in (serve, worker):
+        _add_devices(command)
     commands.add_parser("doctor", parents=[shared], help="look at what the studio runs on")
+    fetch = commands.add_parser(
+        "fetch", parents=[shared], help="look at a model of the Hub, say its size and download it"
+    )
+    fetch.add_argument("name", metavar="MODEL", help="Hub id, folder or .safetensors file")
+    fetch.add_argument("--yes", action="store_true", help="download without asking")
+    fetch.add_argument(
+        "--precision",
+        choices=["full", "half"],
+        help="of the weights (half on a machine with a GPU, where the model offers both)",
+    )
 
 
 def _add_choices(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -126,6 +145,7 @@ def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--adopt", action="store_true", help="make new pairs with the round's model afterwards"
     )
     align.add_argument("--resume", metavar="ROUND", help="go on with a paused round")
+    _add_devices(align)
 
     compare = commands.add_parser(
         "compare", parents=[shared], help="write base and aligned pictures, same prompts and seeds"
@@ -154,6 +174,11 @@ def _add_adapters(commands: Any, shared: argparse.ArgumentParser) -> None:
         choices=["diffusers", "peft", "kohya"],
         help="one form only (a folder gets all three, a file the kohya form that ComfyUI reads)",
     )
+    export.add_argument(
+        "--check",
+        action="store_true",
+        help="load what was written with plain diffusers and compare the pictures",
+    )
     merge = commands.add_parser(
         "merge", parents=[shared], help="write the model with a round's adapter merged into it"
     )
@@ -171,12 +196,48 @@ def _add_adapters(commands: Any, shared: argparse.ArgumentParser) -> None:
             metavar="FILE_OR_DIR",
             help="new file that ends in .safetensors, or a folder that is new or empty",
         )
+    _add_sharing(commands, shared)
+
+
+def _add_sharing(commands: Any, shared: argparse.ArgumentParser) -> None:
+    push = commands.add_parser(
+        "push-adapter", parents=[shared], help="put a round's adapter on the Hugging Face Hub"
+    )
+    push.add_argument("round", metavar="ROUND", help="round id or number")
+    push.add_argument("repository", metavar="OWNER/NAME", help="repository; made where it is new")
+    push.add_argument(
+        "--public", action="store_true", help="let everybody see a new repository (private)"
+    )
+    bring = commands.add_parser(
+        "import-adapter", parents=[shared], help="add a LoRA from elsewhere, to start rounds from"
+    )
+    bring.add_argument(
+        "source", metavar="FILE", help=".safetensors file, folder or Hub id of a LoRA"
+    )
+    bring.add_argument("--name", metavar="NAME", help="what it is called (as the file)")
+    bring.add_argument(
+        "--ignore-text-encoder",
+        action="store_true",
+        help="leave out what it changes of the text encoder",
+    )
+    bring.add_argument(
+        "--adopt", action="store_true", help="make new pairs with it, and start rounds from it"
+    )
 
 
 def _add_generation(command: argparse.ArgumentParser) -> None:
     command.add_argument("--guidance", type=float, metavar="G", help="guidance scale (3)")
     command.add_argument(
         "--sampling-steps", type=_count, metavar="N", help="DDIM steps of a picture (20)"
+    )
+
+
+def _add_devices(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--processes",
+        type=_count_from_zero,
+        metavar="N",
+        help="processes that train a round together, one a card (1); 0 is one for every card",
     )
 
 

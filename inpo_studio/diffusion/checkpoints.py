@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from inpo_studio.diffusion.downloads import configuration_files, download
 from inpo_studio.diffusion.families import (
     SD,
     SD2,
@@ -21,7 +22,8 @@ from inpo_studio.diffusion.families import (
     UnsupportedModel,
     read_configs,
 )
-from inpo_studio.diffusion.hub import CONFIGURATION_FILES, cached_folder, fetch_files
+from inpo_studio.diffusion.hub import snapshot_folder
+from inpo_studio.diffusion.layout import configurations_there, whole_snapshot
 from inpo_studio.diffusion.sources import EMBEDDED_MODEL, locate
 
 _UNET = "model.diffusion_model."
@@ -104,26 +106,35 @@ def configuration_folder(file: Path, checkpoint: Checkpoint, *, fetch: bool = Tr
     beside = file.with_suffix("")
     if (beside / "model_index.json").is_file():
         return beside
-    if checkpoint.family is SD2 and checkpoint.prediction_type is None:
-        raise UnsupportedModel(
-            f"{file.name} is a Stable Diffusion 2 checkpoint and does not say whether it predicts "
-            f"noise or v; put its pipeline's configuration files into a folder {beside.name} "
-            "beside it."
-        )
-    repository = _CONFIGURATIONS[checkpoint.family.name]
-    cached = cached_folder(repository, needs="tokenizer/tokenizer_config.json")
-    if cached is not None:
+    repository = configuration_repository(file, checkpoint)
+    cached = snapshot_folder(repository)
+    if cached is not None and configurations_there(cached):
         return cached
     try:
         if not fetch:
             raise UnsupportedModel(f"{repository} is not in the local Hub cache.")
-        return fetch_files(repository, CONFIGURATION_FILES)
+        return download(configuration_files(repository))
     except UnsupportedModel as problem:
         raise UnsupportedModel(
             f"{file.name} holds weights only, and the configuration of {repository} that belongs "
             f"to it is not here and cannot be fetched; connect once to the Hub, or put the "
             f"pipeline's configuration files into a folder {beside.name} beside the file."
         ) from problem
+
+
+def configuration_repository(file: Path, checkpoint: Checkpoint) -> str:
+    """The repository whose configurations and tokenizers belong to a single file.
+
+    Raises UnsupportedModel where the file does not tell enough to choose one.
+    """
+    beside = file.with_suffix("")
+    if checkpoint.family is SD2 and checkpoint.prediction_type is None:
+        raise UnsupportedModel(
+            f"{file.name} is a Stable Diffusion 2 checkpoint and does not say whether it predicts "
+            f"noise or v; put its pipeline's configuration files into a folder {beside.name} "
+            "beside it."
+        )
+    return _CONFIGURATIONS[checkpoint.family.name]
 
 
 def checkpoint_configs(checkpoint: Checkpoint, folder: Path) -> ModelConfigs:
@@ -162,4 +173,4 @@ def local_folder(model: str) -> Path | None:
             return None
     if path.exists() or model == EMBEDDED_MODEL:
         return locate(model)
-    return cached_folder(model)
+    return whole_snapshot(model)

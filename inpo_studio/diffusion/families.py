@@ -62,6 +62,31 @@ _UNUSABLE_SCHEDULERS = ("Flow", "EDM", "LCM", "TCD", "Consistency")
 """Schedulers of models that do not predict DDPM noise: parts of their class names."""
 
 
+_OTHER_PIPELINES = {
+    "Flux": "a Flux model",
+    "StableDiffusion3": "a Stable Diffusion 3 model",
+    "PixArt": "a PixArt model",
+    "Kolors": "a Kolors model",
+    "HunyuanDiT": "a Hunyuan-DiT model",
+    "Sana": "a Sana model",
+    "Lumina": "a Lumina model",
+    "AuraFlow": "an AuraFlow model",
+    "QwenImage": "a Qwen-Image model",
+    "StableCascade": "a Stable Cascade model",
+    "Wuerstchen": "a Würstchen model",
+    "Kandinsky": "a Kandinsky model",
+    "IFPipeline": "a DeepFloyd IF model",
+    "LatentConsistency": "distilled for few steps",
+    "Inpaint": "made for inpainting",
+    "Upscale": "an upscaler",
+    "InstructPix2Pix": "made for editing pictures",
+    "Depth2Img": "made for editing pictures",
+    "Video": "made for films",
+}
+"""What stands in the class names of pipelines that this studio does not align, in plain words."""
+_USE = "use a text-to-image model of the SD 1, SD 2 or SDXL family."
+
+
 @dataclass(frozen=True)
 class ModelConfigs:
     """A pipeline folder's configuration files, parsed."""
@@ -93,6 +118,7 @@ def recognise(model: Path | ModelConfigs) -> Family:
     """
     configs = read_configs(model) if isinstance(model, Path) else model
     unet, vae, index = configs.unet, configs.vae, configs.index
+    refuse_other_pipelines(index)
     _refuse_other_architectures(configs)
     if unet.get("in_channels") != vae.get("latent_channels"):
         raise UnsupportedModel(
@@ -114,6 +140,58 @@ def recognise(model: Path | ModelConfigs) -> Family:
         "The model is conditioned in a way only refiners and variants use; use a base SD or "
         "SDXL model."
     )
+
+
+def refuse_other_pipelines(index: Mapping[str, Any]) -> None:
+    """Raise UnsupportedModel where model_index.json alone shows that a model is of no family here.
+
+    Its sentence names what the model is. Looking at one small file spares a download.
+    """
+    kind = str(index.get("_class_name", ""))
+    for part, what in _OTHER_PIPELINES.items():
+        if part in kind:
+            raise UnsupportedModel(f"The model is {what} ({kind}); {_USE}")
+    if index and not _named(index, "unet"):
+        raise UnsupportedModel(f"The model ({kind or 'of no known class'}) has no UNet; {_USE}")
+    for spec in SDXL.text_encoders:
+        found = _named(index, spec.folder)
+        if found and not found.startswith("CLIPTextModel"):
+            raise UnsupportedModel(f"The model reads its prompts with a {found}, not CLIP; {_USE}")
+
+
+def _named(index: Mapping[str, Any], component: str) -> str:
+    """The class that model_index.json names for a component; empty where it names none."""
+    entry = index.get(component)
+    return str(entry[1] or "") if isinstance(entry, list) and len(entry) == 2 else ""
+
+
+def refuse_other_schedules(scheduler: Mapping[str, Any]) -> None:
+    """Raise UnsupportedModel where a scheduler's configuration shows that it cannot be inverted.
+
+    What loading a model refuses too, told before its weights are fetched.
+    """
+    predicted = scheduler.get("prediction_type", "epsilon")
+    if predicted not in ("epsilon", "v_prediction"):
+        raise UnsupportedModel(
+            f"The model predicts '{predicted}'; use one that predicts 'epsilon' or 'v_prediction'."
+        )
+    if scheduler.get("rescale_betas_zero_snr"):
+        raise UnsupportedModel(
+            "The model's noise schedule ends in pure noise (zero terminal SNR), which noise "
+            "inversion cannot use; choose a model trained without rescale_betas_zero_snr."
+        )
+
+
+def describe(configs: ModelConfigs) -> str:
+    """What a model is, in plain words: family, size of pictures, text encoders, prediction.
+
+    Raises UnsupportedModel as `recognise` does.
+    """
+    family = recognise(configs)
+    width, height = default_size(configs)
+    encoders = ("one text encoder", "two text encoders")[len(family.text_encoders) - 1]
+    symbol = "v" if configs.scheduler.get("prediction_type") == "v_prediction" else "ε"
+    return f"{family.title}, {width}×{height}, {encoders}, {symbol}-prediction"
 
 
 def _refuse_other_architectures(configs: ModelConfigs) -> None:

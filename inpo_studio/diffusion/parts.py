@@ -24,6 +24,8 @@ from inpo_studio.diffusion.families import (
     read_configs,
     recognise,
 )
+from inpo_studio.diffusion.hub import weight_sets
+from inpo_studio.diffusion.layout import networks, variant
 from inpo_studio.diffusion.sources import fingerprint
 from inpo_studio.inpo.schedule import schedule_from_config
 
@@ -55,7 +57,7 @@ def _folder_parts(folder: Path, dtype: torch.dtype) -> Parts:
     configs = read_configs(folder)
     family = recognise(configs)
     schedule_from_config(configs.scheduler)
-    variants = {name: _variant(folder / name) for name in _networks(family)}
+    variants = {name: _variant(folder / name) for name in networks(family)}
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -91,30 +93,23 @@ def _folder_parts(folder: Path, dtype: torch.dtype) -> Parts:
         )
 
 
-def _networks(family: Family) -> list[str]:
-    return ["unet", "vae", *(spec.folder for spec in family.text_encoders)]
-
-
 def _variant(component: Path) -> str | None:
     """None where full weights are there, 'fp16' where only those are."""
-    names = [path.name for path in component.glob("*.safetensors")]
-    if any(name.count(".") == 1 for name in names):
-        return None
-    if any(".fp16." in name for name in names):
-        return "fp16"
-    raise UnsupportedModel(
-        f"{component} holds no .safetensors weights, and pickled ones are never loaded; convert "
-        "the model with save_pretrained(safe_serialization=True)."
-    )
+    try:
+        return variant(component)
+    except FileNotFoundError:
+        raise UnsupportedModel(
+            f"{component} holds no .safetensors weights, and pickled ones are never loaded; "
+            "convert the model with save_pretrained(safe_serialization=True)."
+        ) from None
 
 
 def _files(folder: Path, family: Family, variants: dict[str, str | None]) -> list[Path]:
     """The files a folder's pictures depend on: configurations, weights and tokenizers."""
     files = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"]
-    for name, variant in variants.items():
-        dots = 1 if variant is None else 2
-        weights = (folder / name).glob("*.safetensors")
-        files += [path for path in weights if path.name.count(".") == dots]
+    for name, kind in variants.items():
+        whole, halves = weight_sets(path.name for path in (folder / name).glob("*.safetensors"))
+        files += [folder / name / each for each in (whole if kind is None else halves)]
         files.append(folder / name / "config.json")
     for spec in family.text_encoders:
         files += [path for path in (folder / spec.tokenizer_folder).iterdir() if path.is_file()]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inpo_studio.diffusion.families import UnsupportedModel
-from inpo_studio.diffusion.hub import fetch_pipeline
+from inpo_studio.diffusion.layout import whole_snapshot
 
 EMBEDDED_MODEL = "postcards"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -18,8 +18,8 @@ _PICKLED = (".ckpt", ".bin", ".pt", ".pth", ".pkl")
 def locate(model: str) -> Path:
     """The pipeline folder or .safetensors file that `model` names.
 
-    'postcards' is the embedded model. A path wins over a Hub id; only a Hub id that is not in the
-    local cache reaches the network. Raises UnsupportedModel in one sentence.
+    'postcards' is the embedded model. A path wins over a Hub id, which names a folder of the Hub's
+    local cache. Nothing is fetched. Raises UnsupportedModel in one sentence.
     """
     if model == EMBEDDED_MODEL:
         from inpo_studio.postcards import pipeline_path
@@ -30,13 +30,25 @@ def locate(model: str) -> Path:
         return path.resolve()
     if path.is_file():
         return _checked_file(path.resolve())
-    looks_like_path = path.is_absolute() or path.suffix in (".safetensors", *_PICKLED)
-    if _HUB_ID.fullmatch(model) and not looks_like_path and not model.startswith("."):
-        return fetch_pipeline(model)
+    if is_hub_id(model):
+        folder = whole_snapshot(model)
+        if folder is not None:
+            return folder
+        raise UnsupportedModel(
+            f"'{model}' is not, or not wholly, on this machine; fetch it with `inpo-studio fetch "
+            f"{model}`, or under Workspace."
+        )
     raise UnsupportedModel(
         f"There is no model at '{model}'; give '{EMBEDDED_MODEL}', a pipeline folder, a "
         ".safetensors file or a Hub id such as owner/name."
     )
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a name can only be a repository's on the Hub, like owner/name."""
+    path = Path(model).expanduser()
+    looks_like_path = path.is_absolute() or path.suffix in (".safetensors", *_PICKLED)
+    return bool(_HUB_ID.fullmatch(model)) and not looks_like_path and not model.startswith(".")
 
 
 def _checked_file(path: Path) -> Path:

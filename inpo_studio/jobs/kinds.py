@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from inpo_studio.jobs import comparisons, pairs, rounds, trials
+from inpo_studio.jobs import checks, comparisons, pairs, rounds, trials
 from inpo_studio.jobs.context import JobContext
 
 Kind = Callable[[JobContext, dict[str, Any]], Any]
@@ -16,4 +16,5 @@ KINDS: Mapping[str, Kind] = {
     "comparisons": comparisons.run,
     "round": rounds.run,
     "trial": trials.run,
+    "check": checks.run,
 }

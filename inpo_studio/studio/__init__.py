@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from inpo_studio.engine import Engine
 from inpo_studio.settings import Settings
@@ -12,14 +13,23 @@ from storage.files import FileStore
 from storage.migrate import migrate
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Studio:
     """An open workspace: where its rows, files and jobs are."""
 
     settings: Settings
+    """Only the model in it ever changes, by `renew`; read it anew for every piece of work."""
     database: Database
     files: FileStore
     engine: Engine
+    on_renewed: list[Callable[[Settings], None]] = field(default_factory=list)
+    """Told of the new settings, like the supervisor of a worker that was started with others."""
+
+    def renew(self, settings: Settings) -> None:
+        """Go on with other settings of the same workspace."""
+        self.settings = settings
+        for tell in self.on_renewed:
+            tell(settings)
 
     def close(self) -> None:
         """Let go of the database's connections."""

@@ -124,7 +124,10 @@ class Labelling:
         if self._overlap:
             chosen = chosen.where(Choice.annotator == annotator)
         query = select(Pair.id).where(
-            Pair.id.in_(list(pair_ids)), Pair.state == "ready", Pair.id.not_in(chosen)
+            Pair.id.in_(list(pair_ids)),
+            Pair.state == "ready",
+            Pair.id.not_in(chosen),
+            Pair.model == self._studio.settings.model,  # a page may not know of a change of model
         )
         return set(session.scalars(query))
 

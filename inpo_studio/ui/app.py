@@ -12,7 +12,7 @@ from inpo_studio.ui.blind import blind_vote
 from inpo_studio.ui.compare import compare_page
 from inpo_studio.ui.pair_picker import pair_picker
 from inpo_studio.ui.prompts import prompts_tab
-from inpo_studio.ui.workspace import workspace_tab
+from inpo_studio.ui.workspace import BACK_AFTER_CHANGE, model_card, workspace_tab
 
 _SANS = ["ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "Consolas", "monospace"]
@@ -54,5 +54,7 @@ def build_page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Prompts", elem_id="prompts-tab"):
                 prompts_tab(studio)
             with gr.Tab("Workspace", elem_id="workspace-tab"):
+                model_card(studio)
                 workspace_tab(studio)
+        page.load(None, js=BACK_AFTER_CHANGE)
     return page

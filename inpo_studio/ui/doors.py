@@ -22,6 +22,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 USER = "inpo_studio_user"
 """Where the user's name is kept in the scope of a request; nothing that comes in sets it."""
+OWNER = "inpo_studio_owner"
+"""Where it is kept whether the user sits at this machine; nothing that comes in sets it."""
 LARGEST_REQUEST = 8 * 2**20
 """Bytes; the largest that a page sends is a list of prompts."""
 
@@ -56,7 +58,9 @@ class Doors:
                 return
             # What a proxy would say of the address is not believed: there is none.
             headers = [one for one in scope["headers"] if not one[0].lower().startswith(_FORWARDED)]
-            scope = {**scope, "headers": headers, USER: self._user}
+            came_straight = len(headers) == len(scope["headers"])
+            owner = came_straight and is_loopback((scope.get("client") or ("",))[0])
+            scope = {**scope, "headers": headers, USER: self._user, OWNER: owner}
             receive = _counted(receive)
         await self.app(scope, receive, send)
 
@@ -67,6 +71,15 @@ def user_of(scope: Scope) -> str:
     if not isinstance(user, str) or not user:
         raise PermissionError("This request did not come through the studio's doors.")
     return user
+
+
+def is_owner(scope: Scope) -> bool:
+    """Say whether a request is of the person at this machine, who may name its files.
+
+    It came through the doors, from this machine, and no proxy says that it comes from elsewhere.
+    """
+    user_of(scope)
+    return scope.get(OWNER) is True
 
 
 def refuse(method: str, path: str, headers: list[tuple[bytes, bytes]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import webbrowser
@@ -19,6 +20,7 @@ from inpo_studio.supervisor import Supervisor
 from inpo_studio.ui.app import CSS, HEAD, build_page, theme
 from inpo_studio.ui.blind.route import add_blind_pictures
 from inpo_studio.ui.doors import Doors
+from inpo_studio.ui.exports import add_exports
 from inpo_studio.ui.gradio_routes import OpenRoutes, page_files
 from inpo_studio.ui.headers import SafeHeaders
 from inpo_studio.ui.pictures import add_pictures
@@ -29,7 +31,10 @@ def serve(settings: Settings, listener: socket.socket, announce: Callable[[str],
     studio = open_studio(settings)
     try:
         add_starters(studio)
-        with Supervisor(settings):
+        with contextlib.ExitStack() as held:
+            if settings.worker:
+                supervisor = held.enter_context(Supervisor(settings))
+                studio.on_renewed.append(supervisor.renew)
             run(studio, listener, announce)
     finally:
         studio.close()
@@ -45,6 +50,7 @@ def build_server_app(studio: Studio) -> fastapi.FastAPI:
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     add_pictures(app, studio)
     add_blind_pictures(app)
+    add_exports(app, studio)
     mounted = gr.mount_gradio_app(
         app,
         build_page(studio),

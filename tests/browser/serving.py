@@ -117,7 +117,7 @@ def main(workspace: str, port: str, journal_mode: Any = "auto") -> None:
     from inpo_studio.ui.address import listen
     from inpo_studio.ui.server import run
 
-    settings = Settings(workspace=Path(workspace), port=int(port), open_browser=False)
+    settings = Settings(workspace=Path(workspace), port=int(port), open_browser=False, device="cpu")
     studio = open_studio(settings)
     database = open_database(settings.database_url, journal_mode=journal_mode)
     with listen(settings.host, settings.port) as listener:

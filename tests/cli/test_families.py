@@ -112,7 +112,8 @@ def test_from_pairs_to_a_file_for_other_programs(model: Path, tmp_path: Path) ->
         ]
         # The studio draws in bfloat16 where the CPU has it.
         assert np.mean([abs(a - b).mean() for a, b in zip(shown, expected, strict=True)]) < 3
-    exported = terminal.ok("export-adapter", "--out", "adapter")
+    exported = terminal.ok("export-adapter", "--out", "adapter", "--check")
+    assert all(one["passed"] for one in exported["checks"])
     kohya = next(Path(name) for name in exported["files"] if "round-1" in name)
     diffusers = tmp_path / "adapter" / "pytorch_lora_weights.safetensors"
     single = model.suffix == ".safetensors"

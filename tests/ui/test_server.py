@@ -87,3 +87,17 @@ def test_a_taken_port_is_said_so(terminal: Terminal) -> None:
     assert ended.code == 2
     assert "--port" in ended.json["error"]
     assert not (terminal.workspace / "studio.db").exists()
+
+
+def test_without_a_worker_it_starts_none(tmp_path: Path) -> None:
+    child = Terminal(tmp_path).start(
+        "serve", "--no-browser", "--port", "0", "--json", "--no-worker"
+    )
+    try:
+        assert child.stdout is not None
+        said = json.loads(child.stdout.readline())
+        assert get(said["url"])[0] == 200
+        assert psutil.Process(said["pid"]).children(recursive=True) == []
+    finally:
+        child.kill()
+        child.communicate()

@@ -8,14 +8,20 @@ from typing import Any
 
 import gradio as gr
 
-from inpo_studio.settings import EMBEDDED_MODEL
 from inpo_studio.studio import Studio
 from inpo_studio.studio.overview import overview
 from inpo_studio.ui.doors import user_of
+from inpo_studio.ui.workspace import models
 from storage.errors import StorageError
 from storage.schema import Round
 
 _HERE = Path(__file__).resolve().parent
+BACK_AFTER_CHANGE = """() => {
+  let changed = null;
+  try { changed = sessionStorage.getItem("inpo-studio:changed-model"); } catch { /* none kept */ }
+  if (changed) document.getElementById("workspace-tab-button")?.click();
+}"""
+"""A change of model loads the page anew: back to where it was asked for."""
 
 
 def workspace_tab(studio: Studio) -> gr.HTML:
@@ -27,6 +33,18 @@ def workspace_tab(studio: Studio) -> gr.HTML:
         apply_default_css=False,
         elem_id="workspace-page",
         server_functions=server_functions(studio),
+    )
+
+
+def model_card(studio: Studio) -> gr.HTML:
+    """Build the card that shows the model and lets its owner change to another."""
+    return gr.HTML(
+        html_template=_read("model.html"),
+        css_template=_read("model.css"),
+        js_on_load=_read("model.js"),
+        apply_default_css=False,
+        elem_id="model-card",
+        server_functions=models.server_functions(studio),
     )
 
 
@@ -46,13 +64,9 @@ def server_functions(studio: Studio) -> list[Callable[..., dict[str, Any]]]:
 def _seen(studio: Studio, user: str) -> dict[str, Any]:
     settings = studio.settings
     found = overview(studio)
-    model = settings.model
-    if model == EMBEDDED_MODEL:
-        model = f"{model}, the small model that ships with the studio"
     database = settings.database_url
     return {
         "workspace": str(settings.workspace),
-        "model": model,
         "annotator": user,
         "overlap": settings.overlap,
         "database": "studio.db" if database.startswith("sqlite") else "PostgreSQL",

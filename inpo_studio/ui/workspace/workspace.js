@@ -51,7 +51,7 @@ function rowOf(round) {
 }
 
 function paint(found) {
-  for (const name of ["workspace", "model", "annotator", "database"]) part(name).textContent = found[name];
+  for (const name of ["workspace", "annotator", "database"]) part(name).textContent = found[name];
   part("overlap").textContent = found.overlap
     ? "Everybody who labels here is shown every pair."
     : "";
