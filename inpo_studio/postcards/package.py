@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def check_sizes(weights: Path) -> dict[str, int]:
     return sizes
 
 
+def forget_places(weights: Path) -> None:
+    """Take out of the configurations under `weights` the folder that each was built in."""
+    for path in weights.rglob("*.json"):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(facts, dict) and facts.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
 def _check_pictures(path: Path, sheet: Path) -> None:
     """Load the pipeline as anyone would and look at its pictures with a number or two."""
     pipeline = StableDiffusionPipeline.from_pretrained(path)
@@ -68,6 +77,7 @@ def build_package(recipe: Recipe, out: Path, weights: Path = WEIGHTS) -> None:
     def fill(part: Path) -> None:
         shutil.copytree(out / "finished", part / "pipeline")
         shutil.copytree(out / "scorer", part / "scorer")
+        forget_places(part)
         sizes = check_sizes(part)
         tqdm.write("Package: " + ", ".join(f"{k} {v / 1e6:.2f} MB" for k, v in sizes.items()))
         _check_pictures(part / "pipeline", out / "sheets" / "package.png")

@@ -253,6 +253,9 @@ def test_shipped_weights_keep_to_their_sizes() -> None:
     assert sizes["total"] <= 30_000_000
     assert sizes["besides_unet"] <= 7_000_000
     assert not [path for path in WEIGHTS.rglob("*") if path.suffix in {".bin", ".pt", ".ckpt"}]
+    configurations = [path.read_text(encoding="utf-8") for path in WEIGHTS.rglob("*.json")]
+    assert configurations
+    assert not [text for text in configurations if "_name_or_path" in text]
 
 
 def test_shipped_pipeline_loads_with_plain_diffusers_in_one_dtype() -> None:
