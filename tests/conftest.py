@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,25 @@ os.environ.setdefault("INPO_STUDIO_STEP_BACK", "no")
 # Tests run beside each other: threads that wait must leave the processor (read when torch loads).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# A shell starts what runs in its background deaf to Ctrl-C, and every process started from it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Files that take minutes, begun first, so that no process is left alone with one of them.
+LONGEST = (
+    "test_whole_loop.py",
+    "test_families.py",
+    "test_together.py",
+    "test_round_bytes.py",
+    "test_worker_dies.py",
+    "test_levers.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files for two processes; the order within a file stays."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

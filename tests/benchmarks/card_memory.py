@@ -1,12 +1,14 @@
 """Peak memory and steps a second of a round's training step, at the size of a real UNet.
 
-    python -m tests.benchmarks.card_memory --model sdxl --preset "12 GB"
-    python -m tests.benchmarks.card_memory --model tiny --device cpu
+    python -m tests.benchmarks.card_memory --model sdxl --preset "12 GB" --published
+    python -m tests.benchmarks.card_memory --model tiny --device cpu --published
 
 Weights are random, so nothing is downloaded; sizes are those of the published models. The UNet is
 fitted to the preset as a round would be, then a few optimiser steps run: the policy's forward and
 backward pass on winner and loser, one reference forward where noise is mixed, AdamW. On CUDA the
 preset is enforced (the allocator gets no more), and the estimate stands beside what was measured.
+``--published`` then trains the same UNet by the published algorithm, a pair at a time and without
+a limit on memory: policy inversion, a second UNet, all weights.
 """
 
 from __future__ import annotations
@@ -19,12 +21,21 @@ from typing import Any
 
 import torch
 
-from inpo_studio.diffusion.adapters import activate, adapter_parameters, attach_adapter, using
+from inpo_studio.configs import RoundConfig
+from inpo_studio.diffusion.adapters import (
+    TARGET_MODULES,
+    activate,
+    adapter_parameters,
+    attach_adapter,
+    remove_adapter,
+    using,
+)
 from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
 from inpo_studio.diffusion.families import SD, SDXL, ModelConfigs, default_size
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.diffusion.memory import CONTEXT, GIB, PRESETS, ModelNeeds, Plan, plan
 from inpo_studio.inpo.schedule import schedule_from_config
+from tests.benchmarks.published_step import Published, held_bytes
 from tests.diffusion.real_configs import UNETS, VAE
 
 RANK, BATCH_PAIRS = 8, 8
@@ -78,7 +89,8 @@ def conditioning(pipeline: Pipeline, pictures: int) -> Conditioning:
 
 def train(pipeline: Pipeline, found: Plan, steps: int) -> float:
     """Seconds an optimiser step of BATCH_PAIRS pairs, the first one left out."""
-    attach_adapter(pipeline.unet, "policy", RANK, float(RANK), seed=0)
+    adapted = TARGET_MODULES[RoundConfig().adapted_layers]
+    attach_adapter(pipeline.unet, "policy", RANK, float(RANK), 0, adapted)
     activate(pipeline.unet, ["policy"])
     parameters = [p for _, p in adapter_parameters(pipeline.unet, "policy")]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, foreach=False)
@@ -104,6 +116,37 @@ def train(pipeline: Pipeline, found: Plan, steps: int) -> float:
     return (time.perf_counter() - started) / max(1, steps)
 
 
+def train_published(pipeline: Pipeline, steps: int) -> dict[str, Any]:
+    """What a step of one pair takes by the published algorithm, at timesteps spread evenly."""
+    remove_adapter(pipeline.unet, "policy")
+    algorithm = Published.build(pipeline)
+    side, device = pipeline.configs.unet["sample_size"], pipeline.device
+    x_0, told = torch.randn(2, 4, side, side, device=device), conditioning(pipeline, 2)
+    algorithm.step(x_0, told, 50)
+    _wait(device)
+    started = time.perf_counter()
+    for step in range(steps):
+        algorithm.step(x_0, told, (2 * step + 1) * 1000 // (2 * steps))
+    _wait(device)
+    seconds = (time.perf_counter() - started) / steps
+    held = held_bytes([pipeline.unet, algorithm.policy], algorithm.optimizer)
+    return {
+        "pairs_a_second": round(1 / seconds, 3),
+        **{f"{name}_gib": round(size / GIB, 3) for name, size in held.items()},
+        **peak(device),
+    }
+
+
+def peak(device: torch.device) -> dict[str, float]:
+    """The most that was taken on a card since the last reset; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated_gib": round(torch.cuda.max_memory_allocated(device) / GIB, 2),
+        "reserved_gib": round(torch.cuda.max_memory_reserved(device) / GIB, 2),
+    }
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -116,6 +159,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=list(PRESETS), default="12 GB")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--published", action="store_true", help="the published step as well")
     parser.add_argument("--out", type=Path, help="also write the object here")
     given = parser.parse_args()
     device = torch.device(given.device)
@@ -145,9 +189,12 @@ def main() -> None:
         "estimated_gib": round(found.training.total / GIB, 2),
     }
     if on_gpu:
-        result["device"] = torch.cuda.get_device_name(device)
-        result["allocated_gib"] = round(torch.cuda.max_memory_allocated(device) / GIB, 2)
-        result["reserved_gib"] = round(torch.cuda.max_memory_reserved(device) / GIB, 2)
+        result |= {"device": torch.cuda.get_device_name(device), **peak(device)}
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    if given.published:
+        result["published"] = train_published(pipeline, given.steps)
     text = json.dumps(result, indent=2)
     print(text)
     if given.out is not None:
