@@ -20,6 +20,7 @@ from inpo_studio.ui.doors import OWNER, USER
 from inpo_studio.ui.server import build_server_app
 from storage.rounds import create_round, list_rounds
 from storage.schema import Round
+from tests.loops import run
 from tests.transfer.conftest import Aligned, align
 
 __all__ = ["align"]
@@ -57,9 +58,8 @@ async def get(studio: Studio, path: str, **headers: str) -> httpx.Response:
 
 
 def fetch(studio: Studio, path: str, **headers: str) -> httpx.Response:
-    import asyncio
 
-    return asyncio.run(get(studio, path, **headers))
+    return run(get(studio, path, **headers))
 
 
 def test_a_form_is_made_when_asked_for_and_sent(here: tuple[Studio, Round]) -> None:

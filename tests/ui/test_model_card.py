@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from inpo_studio.ui.doors import Doors, is_owner
 from tests.browser.serving import Server
 from tests.hub_server import Hub, running_hub
 from tests.jobs.support import wait_for
+from tests.loops import run
 from tests.single_files import build_single_file
 
 Call = Callable[..., dict[str, Any]]
@@ -205,7 +205,7 @@ def test_who_is_the_owner(client: Any, headers: list[tuple[bytes, bytes]], owner
         "client": client,
         "inpo_studio_owner": True,
     }
-    asyncio.run(Doors(app)(scope, nothing, nothing))
+    run(Doors(app)(scope, nothing, nothing))
     assert seen == [owner]
     with pytest.raises(PermissionError):
         is_owner({"inpo_studio_owner": True})
