@@ -58,7 +58,6 @@ async def get(studio: Studio, path: str, **headers: str) -> httpx.Response:
 
 
 def fetch(studio: Studio, path: str, **headers: str) -> httpx.Response:
-
     return run(get(studio, path, **headers))
 
 
