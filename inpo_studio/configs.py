@@ -122,6 +122,9 @@ class RoundConfig(_Config):
     """Arithmetic of the UNet; adapter, optimiser and loss are always float32."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0 is all physical cores this process may use."""
+    compiled: bool = False
+    """Whether the UNet's training pass goes through torch.compile: the first step takes a minute
+    or more longer, those after it may be shorter."""
 
     @property
     def noise_source(self) -> NoiseSource:
@@ -173,6 +176,15 @@ class RoundConfig(_Config):
         if self.winner_safeguard == "sdpo" and self.safeguard_strength > 1:
             raise ValueError(
                 f"safeguard_strength ({self.safeguard_strength}) must be at most 1 with sdpo."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _dropout_is_not_compiled(self) -> RoundConfig:
+        if self.compiled and self.lora_dropout:
+            raise ValueError(
+                "lora_dropout draws anew at every pass, which cannot be compiled: set it to 0, or "
+                "leave compiled off."
             )
         return self
 

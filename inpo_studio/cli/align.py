@@ -43,6 +43,7 @@ def run(arguments: Any, console: Console) -> int:
         if arguments.resume is None:
             found = start_round(
                 studio,
+                changes={"compiled": True} if arguments.compile else None,
                 steps=arguments.steps,
                 objective=arguments.objective,
                 seed=arguments.seed,

@@ -144,6 +144,11 @@ def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
     align.add_argument(
         "--adopt", action="store_true", help="make new pairs with the round's model afterwards"
     )
+    align.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the model before the first step, which takes a minute or more",
+    )
     align.add_argument("--resume", metavar="ROUND", help="go on with a paused round")
     _add_devices(align)
 

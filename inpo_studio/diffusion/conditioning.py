@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,12 +89,17 @@ def empty_conditioning(
 
 
 def predict_noise(
-    pipeline: Pipeline, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning
+    pipeline: Pipeline,
+    x_t: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+    unet: Callable[..., Any] | None = None,
 ) -> Tensor:
     """epsilon(x_t, t, c): (n, c, h, w) float32, whatever the network predicts and computes in.
 
     x_t (n, c, h, w); timesteps (n,) integers, one per image, best left on the CPU; `conditioning`
     of n images on the pipeline's device. Uses the active adapters; gradients flow unless disabled.
+    `unet` is called in place of the pipeline's own: the same one, compiled.
     """
     if not len(timesteps) == len(conditioning) == len(x_t):
         raise ValueError(
@@ -103,7 +109,7 @@ def predict_noise(
     alpha_bar_t = pipeline.schedule.at(timesteps)
     dtype = pipeline.unet.dtype
     with autocast(pipeline):
-        prediction = pipeline.unet(
+        prediction = (unet or pipeline.unet)(
             x_t.to(dtype),
             timesteps.to(x_t.device),
             conditioning.embeddings.to(dtype),

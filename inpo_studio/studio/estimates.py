@@ -66,6 +66,8 @@ def estimate(
     model = settings.model
     done = [row for row in list_rounds(session, model, "done") if row.step]
     for row in sorted(done, key=lambda row: row.number, reverse=True):
+        if bool(row.config.get("compiled")) != config.compiled:
+            continue
         costs = _costs_of(session, settings, row)
         if costs is not None:
             return costs.of(config, pictures), "earlier rounds"

@@ -192,8 +192,10 @@ def _settings(row: Round, choices: int) -> list[Setting]:
         return [Setting(SETTINGS[n], value_text(n, row.config[n]), False) for n in names]
     usual = default_config(max(1, choices)).model_dump()
     follow = set(_FOLLOWING)
+    shown = {**row.config, "seed": row.seed}
     if row.parent_id is not None:
-        follow.add("rank")
+        follow |= {"rank", "adapted_layers"}
+        shown["adapted_layers"] = "those of the round it starts from"
     if not choices:
         follow |= {"steps", "batch_pairs"}
     return [
@@ -202,7 +204,7 @@ def _settings(row: Round, choices: int) -> list[Setting]:
             value_text(name, value),
             name in usual and value != usual[name] and name not in follow,
         )
-        for name, value in {**row.config, "seed": row.seed}.items()
+        for name, value in shown.items()
     ]
 
 

@@ -51,6 +51,7 @@ SETTINGS: Mapping[str, str] = {
     "safeguard_strength": "Its strength",
     "sigma_power": "Power of sigma",
     "learning_rate": "Learning rate",
+    "adapted_layers": "Adapted layers",
     "rank": "Rank",
     "alpha": "Alpha",
     "batch_pairs": "Pairs a step",
@@ -79,6 +80,7 @@ SETTINGS: Mapping[str, str] = {
     "seed": "Seed",
     "dtype": "Arithmetic",
     "threads": "Threads",
+    "compiled": "Compiled",
 }
 """Names of settings on the page; one that is not here keeps its own."""
 
@@ -147,9 +149,11 @@ def value_text(name: str, value: Any) -> str:
     """Return a setting's value as text."""
     if name == "objective":
         return OBJECTIVES[str(value)][0] if str(value) in OBJECTIVES else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
-    return str(value)
+    return str(value).replace("_", " ")
 
 
 def share(value: float) -> str:

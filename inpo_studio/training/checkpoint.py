@@ -71,13 +71,24 @@ def latest_checkpoint(folder: Path, facts: Mapping[str, Any]) -> Checkpoint | No
         if checkpoint is None:
             continue
         for name, value in facts.items():
-            if checkpoint.facts.get(name) != value:
+            if not _agree(checkpoint.facts.get(name), value):
                 raise ValueError(
                     f"The checkpoint {path.name} was written with another {name}: "
                     "start a new round instead of going on with this one."
                 )
         return checkpoint
     return None
+
+
+def _agree(stored: Any, wanted: Any) -> bool:
+    """Whether a stored fact is the wanted one.
+
+    A setting that the checkpoint lacks is newer than it, and the round it belongs to lacks it too:
+    both mean its default.
+    """
+    if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
+        return {**wanted, **stored} == wanted
+    return bool(stored == wanted)
 
 
 def _read(path: Path) -> Checkpoint | None:

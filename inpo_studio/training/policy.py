@@ -18,6 +18,7 @@ from inpo_studio.diffusion.adapters import (
     load_adapter,
     using,
 )
+from inpo_studio.diffusion.compiling import CompiledUNet
 from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
 from inpo_studio.diffusion.fitting import AtOnce
 from inpo_studio.diffusion.loading import Pipeline
@@ -43,6 +44,8 @@ class Policy:
     dropout: RankDropout | None = None
     at_once: AtOnce = field(default_factory=AtOnce)
     """How many pictures the reference predicts together."""
+    compiled: CompiledUNet | None = None
+    """The UNet of training passes, where it is configured to be compiled."""
 
     @staticmethod
     def build(pipeline: Pipeline, config: RoundConfig, parent: Path | None) -> Policy:
@@ -62,7 +65,9 @@ class Policy:
         if config.lora_dropout:
             down = [m for name, m in unet.named_modules() if name.endswith(f".lora_A.{POLICY}")]
             dropout = RankDropout(down, _rank_and_alpha(unet, POLICY)[0], config.lora_dropout)
-        policy = Policy(pipeline, (_PARENT,) if parent is not None else (), dropout)
+        reference = (_PARENT,) if parent is not None else ()
+        compiled = CompiledUNet(unet) if config.compiled else None
+        policy = Policy(pipeline, reference, dropout, compiled=compiled)
         for _, parameter in policy.parameters():
             parameter.requires_grad_(True)
         activate(unet, [POLICY])
@@ -95,7 +100,9 @@ class Policy:
             self.dropout.begin(seeds, len(x_t), x_t.device)
         try:
             with using(self.pipeline.unet, [POLICY]):
-                return predict_noise(self.pipeline, x_t, timesteps, conditioning)
+                return predict_noise(
+                    self.pipeline, x_t, timesteps, conditioning, unet=self.compiled
+                )
         finally:
             if self.dropout is not None:
                 self.dropout.end()

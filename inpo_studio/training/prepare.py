@@ -92,6 +92,8 @@ def prepare(
         sampler.rest()
     policy = Policy.build(pipeline, inputs.config, inputs.parent)
     policy.at_once.tell = tell
+    if policy.compiled is not None:
+        policy.compiled.tell = tell
     plan = _fit(policy, inputs, sampler, together)
     reference = f"{pipeline.fingerprint}:{inputs.parent_sha256}"
     batches = build_batches(

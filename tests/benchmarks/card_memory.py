@@ -30,6 +30,7 @@ from inpo_studio.diffusion.adapters import (
     remove_adapter,
     using,
 )
+from inpo_studio.diffusion.compiling import CompiledUNet
 from inpo_studio.diffusion.conditioning import Conditioning, predict_noise
 from inpo_studio.diffusion.families import SD, SDXL, ModelConfigs, default_size
 from inpo_studio.diffusion.loading import Pipeline
@@ -87,8 +88,8 @@ def conditioning(pipeline: Pipeline, pictures: int) -> Conditioning:
     return Conditioning(text, added)
 
 
-def train(pipeline: Pipeline, found: Plan, steps: int) -> float:
-    """Seconds an optimiser step of BATCH_PAIRS pairs, the first one left out."""
+def train(pipeline: Pipeline, found: Plan, steps: int, compiled: bool) -> dict[str, float]:
+    """Seconds an optimiser step of BATCH_PAIRS pairs, and the first one's, which compiles."""
     adapted = TARGET_MODULES[RoundConfig().adapted_layers]
     attach_adapter(pipeline.unet, "policy", RANK, float(RANK), 0, adapted)
     activate(pipeline.unet, ["policy"])
@@ -97,23 +98,31 @@ def train(pipeline: Pipeline, found: Plan, steps: int) -> float:
     pictures = 2 * found.micro_batch_pairs
     side = pipeline.configs.unet["sample_size"]
     inputs = conditioning(pipeline, pictures)
-    started = 0.0
+    unet = CompiledUNet(pipeline.unet, print) if compiled else None
+    started, first = time.perf_counter(), 0.0
     for step in range(steps + 1):
         if step == 1:
             _wait(pipeline.device)
-            started = time.perf_counter()
+            first = time.perf_counter() - started
+            started += first
         optimizer.zero_grad(set_to_none=True)
         for _ in range(BATCH_PAIRS // found.micro_batch_pairs):
             x_t = torch.randn(pictures, 4, side, side, device=pipeline.device)
             timesteps = torch.full((pictures,), 500)
             with torch.no_grad(), using(pipeline.unet, []):
                 reference = predict_noise(pipeline, x_t, timesteps, inputs)
-            error = (predict_noise(pipeline, x_t, timesteps, inputs) - reference - 1).square()
+            predicted = predict_noise(pipeline, x_t, timesteps, inputs, unet=unet)
+            error = (predicted - reference - 1).square()
             winner, loser = error.mean((1, 2, 3)).chunk(2)
             torch.nn.functional.softplus(winner - loser).mean().backward()
         optimizer.step()
     _wait(pipeline.device)
-    return (time.perf_counter() - started) / max(1, steps)
+    seconds = (time.perf_counter() - started) / max(1, steps)
+    return {
+        "seconds_a_step": round(seconds, 3),
+        "pairs_a_second": round(BATCH_PAIRS / seconds, 2),
+        "first_step_s": round(first, 1),
+    }
 
 
 def train_published(pipeline: Pipeline, steps: int) -> dict[str, Any]:
@@ -160,6 +169,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--published", action="store_true", help="the published step as well")
+    parser.add_argument("--compiled", action="store_true", help="train through torch.compile")
     parser.add_argument("--out", type=Path, help="also write the object here")
     given = parser.parse_args()
     device = torch.device(given.device)
@@ -179,13 +189,13 @@ def main() -> None:
     )
     if found.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
-    seconds = train(pipeline, found, given.steps)
+    measured = train(pipeline, found, given.steps, given.compiled)
     result: dict[str, Any] = {
         "model": given.model,
         "preset": given.preset,
         "plan": found.sentence,
-        "seconds_a_step": round(seconds, 3),
-        "pairs_a_second": round(BATCH_PAIRS / seconds, 2),
+        "compiled": given.compiled,
+        **measured,
         "estimated_gib": round(found.training.total / GIB, 2),
     }
     if on_gpu:

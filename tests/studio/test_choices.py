@@ -87,4 +87,4 @@ def test_overview_counts_the_present_model_only(studio: Studio) -> None:
     add_pairs(studio, 2, model="a/b")
     click(studio, pairs[0], "one")
     seen = overview(studio)
-    assert (seen.prompts, seen.pairs_ready, seen.choices, seen.rounds) == (4, 2, 1, [])
+    assert (seen.prompts, seen.pairs_ready, seen.choices, seen.rounds) == (4, 2, 1, 0)

@@ -76,3 +76,12 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, _checkpoint(1))
     with pytest.raises(ValueError, match="start a new round"):
         latest_checkpoint(tmp_path, {"configuration": {"rank": 8}})
+
+
+def test_a_setting_newer_than_the_checkpoint_is_no_other_configuration(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, _checkpoint(1))
+    newer = {"configuration": {"rank": 4, "compiled": False}}
+    assert latest_checkpoint(tmp_path, newer) is not None
+    save_checkpoint(tmp_path, Checkpoint(2, {}, newer))
+    with pytest.raises(ValueError, match="start a new round"):
+        latest_checkpoint(tmp_path, FACTS)

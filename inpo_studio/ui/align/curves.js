@@ -118,6 +118,9 @@ function makeChart(spec, onHover) {
     say(marks.low, blank ? "" : spec.format(range[0]));
     marks.base.style.top = level / 10 + "%";
     marks.base.hidden = level === null || level < 120 || level > 880;
+    // Its word stands at the right end, on the side of the line where fewer curves end.
+    const above = lines.filter((line) => line.points.length && line.points.at(-1)[1] > spec.base);
+    marks.base.classList.toggle("under", 2 * above.length >= lines.length);
     say(from, "step 0");
     say(to, String(total));
     figure.dataset.checked = checked;

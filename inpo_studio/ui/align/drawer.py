@@ -43,6 +43,8 @@ def wish_of(drawer: Drawer) -> Wish:
         typed = getattr(drawer, name)
         if typed:
             changes[name] = _number(typed, allowed)
+    if drawer.compiled:
+        changes["compiled"] = True
     return Wish(
         changes=changes,
         which=drawer.which,

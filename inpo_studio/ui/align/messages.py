@@ -32,6 +32,7 @@ class Drawer(BaseModel):
     learning_rate: Typed = ""
     rank: Typed = ""
     batch_pairs: Typed = ""
+    compiled: Literal["", "yes"] = ""
     which: Literal["all", "fresh"] = "all"
     annotator: str = Field("", max_length=200)
     """Whose choices; empty is everybody's."""

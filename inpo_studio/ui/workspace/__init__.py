@@ -13,7 +13,6 @@ from inpo_studio.studio.overview import overview
 from inpo_studio.ui.doors import user_of
 from inpo_studio.ui.workspace import models
 from storage.errors import StorageError
-from storage.schema import Round
 
 _HERE = Path(__file__).resolve().parent
 BACK_AFTER_CHANGE = """() => {
@@ -73,20 +72,8 @@ def _seen(studio: Studio, user: str) -> dict[str, Any]:
         "prompts": found.prompts,
         "ready": found.pairs_ready,
         "choices": found.choices,
-        "rounds": [_round(row, found.policy_adapter_id) for row in reversed(found.rounds)],
-    }
-
-
-def _round(row: Round, policy_adapter_id: str | None) -> dict[str, Any]:
-    adopted = row.adapter_id is not None and row.adapter_id == policy_adapter_id
-    return {
-        "number": row.number,
-        "state": row.state,
-        "stage": row.stage or "",
-        "step": row.step,
-        "steps": row.total_steps,
-        "adopted": adopted,
-        "failure": (row.failure or "").split("\n")[0],
+        "rounds": found.rounds,
+        "policy": "the base model" if found.adopted is None else f"round {found.adopted}",
     }
 
 
