@@ -27,7 +27,7 @@ import json, sys
 from inpo_studio.diffusion.families import UnsupportedModel
 from inpo_studio.diffusion.sources import locate
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.models import examine_model
+from inpo_studio.studio.model.models import examine_model
 for name in sys.argv[2:]:
     try:
         if sys.argv[1] == "locate":

@@ -9,9 +9,9 @@ from inpo_studio.cli.console import Console
 from inpo_studio.cli.opening import opened
 from inpo_studio.cli.work import wait_with_bar
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.export_checks import CheckItem, CheckResult, request_check
+from inpo_studio.studio.align.rounds import find_round
 from inpo_studio.studio.errors import WorkError
-from inpo_studio.studio.export_checks import CheckItem, CheckResult, request_check
-from inpo_studio.studio.rounds import find_round
 from inpo_studio.transfer.adapters import DIFFUSERS_FILE, PEFT_FILE, Form
 from inpo_studio.transfer.export_adapter import check_target, export_adapter
 from inpo_studio.transfer.merging import merge as merge_adapter

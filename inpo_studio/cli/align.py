@@ -10,9 +10,7 @@ from inpo_studio.cli.console import Console, advance
 from inpo_studio.cli.opening import opened
 from inpo_studio.cli.work import wait_until
 from inpo_studio.studio import Studio
-from inpo_studio.studio.errors import WorkError
-from inpo_studio.studio.logs import round_log_path
-from inpo_studio.studio.rounds import (
+from inpo_studio.studio.align.rounds import (
     AT_REST,
     RoundStatus,
     adopt_round,
@@ -22,6 +20,8 @@ from inpo_studio.studio.rounds import (
     round_status,
     start_round,
 )
+from inpo_studio.studio.errors import WorkError
+from inpo_studio.studio.logs import round_log_path
 from storage.errors import IllegalTransition
 from storage.schema import Metric, Round
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from inpo_studio.cli.console import Console
 from inpo_studio.cli.opening import opened
-from inpo_studio.studio.choices import DEFAULT_ANNOTATOR, check_annotator, import_choices
+from inpo_studio.studio.label.choices import DEFAULT_ANNOTATOR, check_annotator, import_choices
 from inpo_studio.transfer.lines import read_choices
 
 

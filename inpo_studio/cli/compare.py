@@ -7,8 +7,8 @@ from typing import Any
 from inpo_studio.cli.console import Console
 from inpo_studio.cli.opening import generation_from, opened
 from inpo_studio.cli.work import wait_with_bar
-from inpo_studio.studio.comparisons import get_comparisons, request_comparisons
-from inpo_studio.studio.rounds import find_round
+from inpo_studio.studio.align.rounds import find_round
+from inpo_studio.studio.compare.comparisons import get_comparisons, request_comparisons
 from inpo_studio.transfer.export import export_comparisons
 from inpo_studio.transfer.folders import check_free, new_folder
 from inpo_studio.transfer.lines import read_prompts

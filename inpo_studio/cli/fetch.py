@@ -9,8 +9,8 @@ from inpo_studio.cli.console import Console, advance
 from inpo_studio.cli.opening import settings_from
 from inpo_studio.settings import EMBEDDED_MODEL
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.fetching import fetch_here, refuse_full_disk
-from inpo_studio.studio.models import Found, examine_model
+from inpo_studio.studio.model.fetching import fetch_here, refuse_full_disk
+from inpo_studio.studio.model.models import Found, examine_model
 
 _NOTHING = "all of it is on this machine"
 

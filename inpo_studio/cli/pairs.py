@@ -7,7 +7,7 @@ from typing import Any
 from inpo_studio.cli.console import Console
 from inpo_studio.cli.opening import generation_from, opened
 from inpo_studio.cli.work import wait_with_bar
-from inpo_studio.studio.pairs import ready_count, request_pairs
+from inpo_studio.studio.label.pairs import ready_count, request_pairs
 from inpo_studio.transfer.lines import read_prompts
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from inpo_studio import __version__
+from inpo_studio.cli.arguments import count, count_from_zero, port, seeds, strength
 
 OBJECTIVES = ["inpo", "diffusion_dpo", "ipo", "robust", "kto", "mapo"]
 
@@ -61,7 +62,7 @@ def _shared_flags() -> argparse.ArgumentParser:
 def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
     serve = commands.add_parser("serve", parents=[shared], help="open the studio in the browser")
     serve.add_argument("--host", metavar="HOST", help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=_port, metavar="PORT", help="port to listen on (7860)")
+    serve.add_argument("--port", type=port, metavar="PORT", help="port to listen on (7860)")
     serve.add_argument(
         "--no-browser",
         dest="open_browser",
@@ -89,7 +90,7 @@ def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
         "worker", parents=[shared], help="make pairs and train rounds for a workspace"
     )
     worker.add_argument(
-        "--slot", type=_count_from_zero, default=0, metavar="N", help="number of this worker (0)"
+        "--slot", type=count_from_zero, default=0, metavar="N", help="number of this worker (0)"
     )
     for command in (serve, worker):
         _add_devices(command)
@@ -112,10 +113,10 @@ def _add_choices(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, required=True, metavar="FILE", help="text file, one prompt a line"
     )
     pairs.add_argument(
-        "--count", type=_count, required=True, metavar="N", help="pairs to make over all prompts"
+        "--count", type=count, required=True, metavar="N", help="pairs to make over all prompts"
     )
     pairs.add_argument(
-        "--seed", type=_count_from_zero, metavar="S", help="seed of the pictures (drawn at random)"
+        "--seed", type=count_from_zero, metavar="S", help="seed of the pictures (drawn at random)"
     )
     _add_generation(pairs)
 
@@ -138,9 +139,9 @@ def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
     align = commands.add_parser(
         "align", parents=[shared], help="train an adapter on the choices: one round, to its end"
     )
-    align.add_argument("--steps", type=_count, metavar="N", help="optimiser steps")
+    align.add_argument("--steps", type=count, metavar="N", help="optimiser steps")
     align.add_argument("--objective", choices=OBJECTIVES, help="what is minimised (inpo)")
-    align.add_argument("--seed", type=_count_from_zero, metavar="S", help="seed of the round (0)")
+    align.add_argument("--seed", type=count_from_zero, metavar="S", help="seed of the round (0)")
     align.add_argument(
         "--adopt", action="store_true", help="make new pairs with the round's model afterwards"
     )
@@ -159,7 +160,7 @@ def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--prompts", type=Path, required=True, metavar="FILE", help="text file, one prompt a line"
     )
     compare.add_argument(
-        "--seeds", type=_seeds, required=True, metavar="0,1", help="seeds of each prompt"
+        "--seeds", type=seeds, required=True, metavar="0,1", help="seeds of each prompt"
     )
     compare.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder that is new or empty"
@@ -188,7 +189,7 @@ def _add_adapters(commands: Any, shared: argparse.ArgumentParser) -> None:
         "merge", parents=[shared], help="write the model with a round's adapter merged into it"
     )
     merge.add_argument(
-        "--scale", type=_strength, default=1.0, metavar="S", help="strength of the adapter (1)"
+        "--scale", type=strength, default=1.0, metavar="S", help="strength of the adapter (1)"
     )
     for command in (export, merge):
         command.add_argument(
@@ -233,51 +234,14 @@ def _add_sharing(commands: Any, shared: argparse.ArgumentParser) -> None:
 def _add_generation(command: argparse.ArgumentParser) -> None:
     command.add_argument("--guidance", type=float, metavar="G", help="guidance scale (3)")
     command.add_argument(
-        "--sampling-steps", type=_count, metavar="N", help="DDIM steps of a picture (20)"
+        "--sampling-steps", type=count, metavar="N", help="DDIM steps of a picture (20)"
     )
 
 
 def _add_devices(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--processes",
-        type=_count_from_zero,
+        type=count_from_zero,
         metavar="N",
         help="processes that train a round together, one a card (1); 0 is one for every card",
     )
-
-
-def _count(text: str) -> int:
-    number = _count_from_zero(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return number
-
-
-def _count_from_zero(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to 2^63 - 1")
-    return int(text)
-
-
-def _strength(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number <= 4.0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 4")
-    return number
-
-
-def _port(text: str) -> int:
-    number = _count_from_zero(text)
-    if number > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port from 0 to 65535")
-    return number
-
-
-def _seeds(text: str) -> list[int]:
-    seeds = [_count_from_zero(part.strip()) for part in text.split(",")]
-    if len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"{text} names a seed twice")
-    return seeds

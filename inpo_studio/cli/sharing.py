@@ -6,8 +6,8 @@ from typing import Any
 
 from inpo_studio.cli.console import Console
 from inpo_studio.cli.opening import opened
-from inpo_studio.studio.imported import imported_from
-from inpo_studio.studio.rounds import adopt_round, find_round
+from inpo_studio.studio.align.imported import imported_from
+from inpo_studio.studio.align.rounds import adopt_round, find_round
 from inpo_studio.transfer.import_adapter import import_adapter
 from inpo_studio.transfer.push import push_adapter
 

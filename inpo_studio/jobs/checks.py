@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.jobs.pictures import adapter_folder
-from inpo_studio.studio.export_checks import CheckItem, CheckPayload, CheckResult, note
+from inpo_studio.studio.align.export_checks import CheckItem, CheckPayload, CheckResult, note
 from storage.prompts import list_prompts
 from storage.rounds import get_round
 

@@ -13,7 +13,7 @@ from inpo_studio.configs import GenerationConfig
 from inpo_studio.engine import SPARE, Engine
 from inpo_studio.jobs.context import stable_id
 from inpo_studio.settings import Settings
-from inpo_studio.studio.pairs import policy_adapter
+from inpo_studio.studio.label.pairs import policy_adapter
 from storage.engines import Database
 from storage.pairs import count_ready
 from storage.schema import Pair, Prompt

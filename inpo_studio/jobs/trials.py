@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.jobs.pictures import Painter, adapter_folder, keep
-from inpo_studio.studio.verdicts import side_name
+from inpo_studio.studio.compare.verdicts import side_name
 from storage.comparisons import add_comparison
 from storage.images import add_image
 from storage.rounds import get_round

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import as_stored
+from inpo_studio.studio.label.choices import as_stored
 from inpo_studio.transfer.folders import new_folder
 from storage.choices import live_choices
 from storage.files import FileStore

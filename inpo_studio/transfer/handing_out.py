@@ -17,8 +17,8 @@ from pathlib import Path
 
 from inpo_studio import __version__
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.export_checks import CheckItem
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.export_checks import CheckItem
 from inpo_studio.transfer.adapters import Form
 from inpo_studio.transfer.export_adapter import (
     CARD_FILE,

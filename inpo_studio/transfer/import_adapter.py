@@ -14,8 +14,8 @@ from inpo_studio.diffusion.checkpoints import model_configs
 from inpo_studio.diffusion.families import UnsupportedModel, recognise
 from inpo_studio.diffusion.hub import explain
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.imported import LONGEST_NAME, Imported, as_selection
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.imported import LONGEST_NAME, Imported, as_selection
 from inpo_studio.transfer.adapters import (
     DIFFUSERS_FILE,
     PEFT_CONFIG,

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
-from inpo_studio.studio.choices import ImportedChoice
 from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.label.choices import ImportedChoice
 from storage.checks import checked_text
 from storage.errors import InvalidInput
 from storage.prompts import MAX_PROMPT_BYTES

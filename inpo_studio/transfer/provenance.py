@@ -18,7 +18,7 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.families import Family, ModelConfigs, default_size
 from inpo_studio.evaluation.statistics import Tally, win_rate_interval
 from inpo_studio.settings import EMBEDDED_MODEL
-from inpo_studio.studio.imported import Imported, imported_from
+from inpo_studio.studio.align.imported import Imported, imported_from
 from storage.frozen import round_pairs
 from storage.rounds import get_round
 from storage.schema import Adapter, Round

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inpo_studio.settings import is_loopback
-from inpo_studio.studio.choices import DEFAULT_ANNOTATOR
+from inpo_studio.studio.label.choices import DEFAULT_ANNOTATOR
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

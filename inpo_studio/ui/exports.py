@@ -10,8 +10,8 @@ import fastapi
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.watching import round_of_model
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.watching import round_of_model
 from inpo_studio.transfer.adapters import Form
 from inpo_studio.transfer.handing_out import Handout, ready
 from inpo_studio.ui.doors import user_of

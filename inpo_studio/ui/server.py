@@ -14,8 +14,8 @@ import uvicorn
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.choices import check_annotator
-from inpo_studio.studio.starters import add_starters
+from inpo_studio.studio.label.choices import check_annotator
+from inpo_studio.studio.label.starters import add_starters
 from inpo_studio.supervisor import Supervisor
 from inpo_studio.ui.app import CSS, HEAD, build_page, theme
 from inpo_studio.ui.blind.route import add_blind_pictures

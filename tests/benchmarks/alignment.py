@@ -29,7 +29,7 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.adapters import remove_adapter, using
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
 from inpo_studio.inpo.objectives import OBJECTIVES
-from inpo_studio.studio.planning import default_config
+from inpo_studio.studio.align.planning import default_config
 from inpo_studio.training.dataset import TrainingData, collate
 from inpo_studio.training.forwards import count_forwards
 from inpo_studio.training.loop import StepRecord, Trainer

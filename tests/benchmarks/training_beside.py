@@ -14,10 +14,10 @@ import psutil
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.choices import record_choice
-from inpo_studio.studio.labelling import Labelling
-from inpo_studio.studio.rounds import cancel_round, start_round
-from inpo_studio.studio.starters import add_starters
+from inpo_studio.studio.align.rounds import cancel_round, start_round
+from inpo_studio.studio.label.choices import record_choice
+from inpo_studio.studio.label.labelling import Labelling
+from inpo_studio.studio.label.starters import add_starters
 from inpo_studio.supervisor import Supervisor
 from storage.pairs import list_pairs
 from storage.rounds import get_round

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import record_choice
-from inpo_studio.studio.planning import default_config
+from inpo_studio.studio.align.planning import default_config
+from inpo_studio.studio.label.choices import record_choice
 from storage.adapters import add_adapter, add_snapshot
 from storage.choices import live_choices
 from storage.metrics import record_metrics

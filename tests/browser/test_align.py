@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.rounds import adopt_round
+from inpo_studio.studio.align.rounds import adopt_round
 from storage import model_states
 from storage.rounds import get_round, list_rounds, set_state
 from storage.schema import Round

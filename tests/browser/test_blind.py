@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Response, expect
 from sqlalchemy import func, select
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.trials import cast_vote, start_trial
+from inpo_studio.studio.compare.trials import cast_vote, start_trial
 from storage.schema import Choice, Trial, TrialItem, Vote
 from storage.trials import list_trials, trial_items
 from tests.browser.picking import KEYS

@@ -16,8 +16,8 @@ from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
-from inpo_studio.studio.prompts import label_prompts
-from inpo_studio.studio.starters import add_starters, held_out_starters
+from inpo_studio.studio.label.prompts import label_prompts
+from inpo_studio.studio.label.starters import add_starters, held_out_starters
 from storage.prompts import find_prompt
 from storage.rounds import create_round
 from storage.schema import Comparison, Image, Round

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.postcards import pipeline_path
 from inpo_studio.studio import Studio
-from inpo_studio.studio.prompts import comparison_prompts
+from inpo_studio.studio.label.prompts import comparison_prompts
 from storage.schema import Round
 from tests.browser.test_compare import expect_full, part, row_of, set_strength, shown
 from tests.studio.workspace import add_done_round

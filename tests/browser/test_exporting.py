@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from inpo_studio.postcards import pipeline_path
 from inpo_studio.studio import Studio
-from inpo_studio.studio.export_checks import CheckResult, note
+from inpo_studio.studio.align.export_checks import CheckResult, note
 from inpo_studio.transfer.import_adapter import import_adapter
 from storage.schema import Round
 from tests.browser import round_rows as rows

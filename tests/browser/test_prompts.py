@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.prompts import comparison_prompts
+from inpo_studio.studio.label.prompts import comparison_prompts
 from storage.prompts import list_prompts
 from tests.browser.test_labelling import HOSTILE
 

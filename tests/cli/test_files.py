@@ -11,7 +11,7 @@ from PIL import Image
 
 from inpo_studio.cli import main
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import record_choice
+from inpo_studio.studio.label.choices import record_choice
 from storage.choices import live_choices
 from tests.studio.workspace import add_pairs
 

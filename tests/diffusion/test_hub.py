@@ -215,7 +215,7 @@ from pathlib import Path
 import sys
 from inpo_studio.settings import Settings
 from inpo_studio.studio import open_studio
-from inpo_studio.studio.models import offers, present_model
+from inpo_studio.studio.model.models import offers, present_model
 studio = open_studio(Settings(workspace=Path(sys.argv[1]), device="cpu"))
 found = present_model(studio)
 assert found.ready and found.fits, found

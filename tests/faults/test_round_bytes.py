@@ -17,7 +17,7 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.engine import Engine
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.rounds import RoundStatus, round_status
+from inpo_studio.studio.align.rounds import RoundStatus, round_status
 from inpo_studio.supervisor import Supervisor
 from storage.adapters import list_adapters
 from storage.samples import list_samples

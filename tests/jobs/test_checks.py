@@ -15,14 +15,14 @@ from safetensors.numpy import load_file, save_file
 from inpo_studio.jobs import checks
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
-from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.export_checks import (
+from inpo_studio.studio.align.export_checks import (
     CheckItem,
     CheckResult,
     check_state,
     note,
     request_check,
 )
+from inpo_studio.studio.errors import StudioError
 from inpo_studio.transfer.adapters import FORMS
 from inpo_studio.transfer.handing_out import Handout, hand_out, ready
 from storage.schema import Round

@@ -16,7 +16,7 @@ from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.upkeep import sweep_rounds
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
-from inpo_studio.studio.rounds import round_log, round_status
+from inpo_studio.studio.align.rounds import round_log, round_status
 from storage.prompts import add_prompts
 from storage.rounds import create_round, get_round, request, resume, round_pairs, set_state
 from storage.schema import Comparison, Round

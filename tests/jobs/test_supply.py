@@ -17,9 +17,9 @@ from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.supply import FIRST, Supply
 from inpo_studio.studio import Studio
-from inpo_studio.studio.pairs import ready_count
-from inpo_studio.studio.prompts import label_prompts
-from inpo_studio.studio.standing import standing
+from inpo_studio.studio.label.pairs import ready_count
+from inpo_studio.studio.label.prompts import label_prompts
+from inpo_studio.studio.label.standing import standing
 from storage.pairs import list_pairs
 from tests.jobs.support import fake_paint, fake_pipeline, wait_for
 

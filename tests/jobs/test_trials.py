@@ -12,7 +12,7 @@ from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
-from inpo_studio.studio.trials import (
+from inpo_studio.studio.compare.trials import (
     cast_vote,
     draw_missing,
     serve_items,

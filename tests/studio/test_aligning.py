@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.aligning import LEAST_CHOICES, Wish, aligning, begin, plan_next
-from inpo_studio.studio.choices import ImportedChoice, import_choices
+from inpo_studio.studio.align.aligning import LEAST_CHOICES, Wish, aligning, begin, plan_next
+from inpo_studio.studio.align.lineage import in_order, lineage
+from inpo_studio.studio.align.round_words import about, span
+from inpo_studio.studio.align.rounds import adopt_round, cancel_round
+from inpo_studio.studio.align.watching import to_watch, watched
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.lineage import in_order, lineage
-from inpo_studio.studio.round_words import about, span
-from inpo_studio.studio.rounds import adopt_round, cancel_round
-from inpo_studio.studio.watching import to_watch, watched
+from inpo_studio.studio.label.choices import ImportedChoice, import_choices
 from storage.errors import NotFound
 from storage.rounds import claim_attempt, create_round, list_rounds, set_state
 from storage.schema import Round

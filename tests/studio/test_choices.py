@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import (
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.label.choices import (
     Import,
     ImportedChoice,
     as_stored,
@@ -13,9 +14,8 @@ from inpo_studio.studio.choices import (
     record_choice,
     undo_choice,
 )
-from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.label.pairs import ready_count
 from inpo_studio.studio.overview import overview
-from inpo_studio.studio.pairs import ready_count
 from storage.choices import live_choices
 from storage.schema import Choice, Pair
 from tests.studio.workspace import add_pairs

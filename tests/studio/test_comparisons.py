@@ -18,19 +18,19 @@ from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
-from inpo_studio.studio.comparing import Cell, Comparing, comparing, draw_missing
-from inpo_studio.studio.comparisons import get_comparisons, request_comparisons
-from inpo_studio.studio.drawing import (
+from inpo_studio.studio.compare.comparing import Cell, Comparing, comparing, draw_missing
+from inpo_studio.studio.compare.comparisons import get_comparisons, request_comparisons
+from inpo_studio.studio.compare.drawing import (
     cancel_one,
     draw_one,
     look_at_one,
     stop_drawing,
     warm_up,
 )
+from inpo_studio.studio.compare.views import View
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.prompts import comparison_prompts, label_prompts
-from inpo_studio.studio.starters import HELD_OUT_STARTERS, add_starters, held_out_starters
-from inpo_studio.studio.views import View
+from inpo_studio.studio.label.prompts import comparison_prompts, label_prompts
+from inpo_studio.studio.label.starters import HELD_OUT_STARTERS, add_starters, held_out_starters
 from storage.errors import NotFound
 from storage.prompts import find_prompt, list_prompts
 from storage.rounds import create_round

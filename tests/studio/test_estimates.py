@@ -8,8 +8,8 @@ import pytest
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
-from inpo_studio.studio.estimates import USUAL, drawings
-from inpo_studio.studio.rounds import plan_round
+from inpo_studio.studio.align.estimates import USUAL, drawings
+from inpo_studio.studio.align.rounds import plan_round
 from storage.frozen import freeze_choices
 from storage.metrics import record_metrics
 from storage.rounds import claim_attempt, create_round, set_state, update_progress

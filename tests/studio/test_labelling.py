@@ -9,11 +9,11 @@ import pytest
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio
-from inpo_studio.studio.labelling import Batch, Click, Labelling, Shown
-from inpo_studio.studio.leases import LEASE_S, Leases
-from inpo_studio.studio.rounds import adopt_round
-from inpo_studio.studio.standing import standing
-from inpo_studio.studio.starters import STARTERS, add_starters
+from inpo_studio.studio.align.rounds import adopt_round
+from inpo_studio.studio.label.labelling import Batch, Click, Labelling, Shown
+from inpo_studio.studio.label.leases import LEASE_S, Leases
+from inpo_studio.studio.label.standing import standing
+from inpo_studio.studio.label.starters import STARTERS, add_starters
 from storage.choices import live_choices
 from storage.errors import AlreadyChosen, InvalidInput, NotFound
 from storage.prompts import list_prompts

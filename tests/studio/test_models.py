@@ -23,11 +23,11 @@ from inpo_studio.settings import (
 )
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.fetching import Fetching
-from inpo_studio.studio.labelling import Labelling
-from inpo_studio.studio.models import examine_model, named, offers, present_model
+from inpo_studio.studio.label.labelling import Labelling
+from inpo_studio.studio.model.fetching import Fetching
+from inpo_studio.studio.model.models import examine_model, named, offers, present_model
+from inpo_studio.studio.model.switching import use_model
 from inpo_studio.studio.overview import overview
-from inpo_studio.studio.switching import use_model
 from storage.rounds import claim_attempt, create_round, request, set_state
 from tests.labelled import add_chosen_pairs
 from tests.studio.workspace import add_pairs

@@ -5,11 +5,11 @@ from __future__ import annotations
 from uuid import uuid4
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import record_choice, undo_choice
-from inpo_studio.studio.pairs import request_pairs
-from inpo_studio.studio.prompt_list import PromptLine, Which, prompt_list
-from inpo_studio.studio.prompts import comparison_prompts, label_prompts
-from inpo_studio.studio.starters import STARTERS, add_starters
+from inpo_studio.studio.label.choices import record_choice, undo_choice
+from inpo_studio.studio.label.pairs import request_pairs
+from inpo_studio.studio.label.prompt_list import PromptLine, Which, prompt_list
+from inpo_studio.studio.label.prompts import comparison_prompts, label_prompts
+from inpo_studio.studio.label.starters import STARTERS, add_starters
 from storage.progress import set_progress
 from tests.studio.workspace import add_pairs
 

@@ -9,10 +9,7 @@ import pytest
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import ImportedChoice, import_choices
-from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.pairs import ready_count, request_pairs
-from inpo_studio.studio.rounds import (
+from inpo_studio.studio.align.rounds import (
     adopt_round,
     cancel_round,
     default_config,
@@ -25,6 +22,9 @@ from inpo_studio.studio.rounds import (
     round_status,
     start_round,
 )
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.label.choices import ImportedChoice, import_choices
+from inpo_studio.studio.label.pairs import ready_count, request_pairs
 from storage.adapters import add_snapshot
 from storage.choices import live_choices
 from storage.errors import HeldOutPrompt, IllegalTransition, InvalidInput

@@ -8,8 +8,7 @@ from uuid import uuid4
 import pytest
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.trials import (
+from inpo_studio.studio.compare.trials import (
     cast_vote,
     draw_missing,
     extend_trial,
@@ -19,7 +18,8 @@ from inpo_studio.studio.trials import (
     undo,
     undoable,
 )
-from inpo_studio.studio.verdicts import history, result, reveal
+from inpo_studio.studio.compare.verdicts import history, result, reveal
+from inpo_studio.studio.errors import StudioError
 from storage.choices import live_choices
 from storage.errors import AlreadyChosen, KeyReused, NotFound
 from storage.prompts import add_prompts

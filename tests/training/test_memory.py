@@ -15,7 +15,7 @@ from inpo_studio.diffusion.families import read_configs
 from inpo_studio.diffusion.fitting import AtOnce, OutOfMemory
 from inpo_studio.diffusion.memory import MARGIN, ModelNeeds
 from inpo_studio.diffusion.sources import locate
-from inpo_studio.studio.watching import watched
+from inpo_studio.studio.align.watching import watched
 from inpo_studio.training import prepare
 from inpo_studio.training.ledger import Ledger
 from inpo_studio.training.loop import Trainer

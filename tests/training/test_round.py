@@ -17,7 +17,7 @@ from inpo_studio.diffusion.adapters import WEIGHTS_FILE
 from inpo_studio.processes import device_lock
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.rounds import round_status
+from inpo_studio.studio.align.rounds import round_status
 from inpo_studio.training.leaving import Leaving
 from inpo_studio.training.ledger import Ledger
 from inpo_studio.training.round import Exit, train_round

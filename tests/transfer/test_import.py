@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.imported import Imported, imported_from
+from inpo_studio.studio.align.imported import Imported, imported_from
 from inpo_studio.transfer.export_adapter import export_adapter
 from inpo_studio.transfer.import_adapter import import_adapter
 from storage.adapters import get_adapter
@@ -250,8 +250,8 @@ def test_a_single_file_model_takes_the_same_loras(
 def test_what_an_imported_round_says_of_itself(
     elsewhere: Callable[[Path], Studio], tiny_model: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from inpo_studio.studio.lineage import lineage
-    from inpo_studio.studio.watching import to_watch
+    from inpo_studio.studio.align.lineage import lineage
+    from inpo_studio.studio.align.watching import to_watch
     from inpo_studio.transfer.tensors import TensorFile
 
     model = tiny_model("sd15")

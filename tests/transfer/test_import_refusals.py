@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
+from inpo_studio.studio.align.imported import imported_from
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.imported import imported_from
 from inpo_studio.transfer.import_adapter import import_adapter
 from storage.rounds import list_rounds
 from tests.cli.running import Terminal

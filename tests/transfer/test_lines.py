@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inpo_studio.studio.choices import ImportedChoice
+from inpo_studio.studio.label.choices import ImportedChoice
 from inpo_studio.transfer.lines import read_choices, read_prompts
 
 

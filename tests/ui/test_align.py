@@ -12,7 +12,7 @@ import pytest
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.rounds import adopt_round
+from inpo_studio.studio.align.rounds import adopt_round
 from inpo_studio.ui.align import server_functions
 from inpo_studio.ui.doors import USER
 from storage import model_states

@@ -19,7 +19,7 @@ from PIL import ImageChops
 from starlette.testclient import TestClient
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.trials import start_trial, trial_progress
+from inpo_studio.studio.compare.trials import start_trial, trial_progress
 from inpo_studio.ui.blind.route import add_blind_pictures
 from inpo_studio.ui.blind.serving import server_functions
 from inpo_studio.ui.blind.tickets import MOST_PICTURES, Tickets, disguise

@@ -16,7 +16,7 @@ from PIL import Image
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.prompts import comparison_prompts
+from inpo_studio.studio.label.prompts import comparison_prompts
 from inpo_studio.ui.compare import server_functions
 from inpo_studio.ui.compare.slider import KEPT, Copies
 from storage.comparisons import add_comparison

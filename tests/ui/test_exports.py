@@ -14,7 +14,7 @@ import pytest
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.export_checks import CheckResult, note
+from inpo_studio.studio.align.export_checks import CheckResult, note
 from inpo_studio.ui.align import server_functions
 from inpo_studio.ui.doors import OWNER, USER
 from inpo_studio.ui.server import build_server_app

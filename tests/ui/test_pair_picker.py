@@ -13,7 +13,7 @@ import pytest
 
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
-from inpo_studio.studio.labelling import Labelling
+from inpo_studio.studio.label.labelling import Labelling
 from inpo_studio.ui.pair_picker import server_functions
 from storage.choices import live_choices, undo_choice
 from storage.pairs import list_pairs, retire_pairs

@@ -16,10 +16,10 @@ from typing import Any
 import gradio as gr
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.aligning import begin, plan_next
+from inpo_studio.studio.align.aligning import begin, plan_next
+from inpo_studio.studio.align.lineage import lineage
+from inpo_studio.studio.align.watching import to_watch, watched
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.lineage import lineage
-from inpo_studio.studio.watching import to_watch, watched
 from inpo_studio.ui.align.asking import ask
 from inpo_studio.ui.align.drawer import wish_of
 from inpo_studio.ui.align.exporting import bring as bring_lora

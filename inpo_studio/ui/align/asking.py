@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio import rounds as use
+from inpo_studio.studio.align import rounds as use
+from inpo_studio.studio.align.round_words import some
+from inpo_studio.studio.align.watching import round_of_model
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.round_words import some
-from inpo_studio.studio.watching import round_of_model
 from inpo_studio.ui.align.messages import Asked
 from storage.schema import Round
 

@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import Any, get_args
 
 from inpo_studio.configs import Objective
-from inpo_studio.studio.aligning import Wish
+from inpo_studio.studio.align.aligning import Wish
 from inpo_studio.studio.errors import StudioError
 from inpo_studio.ui.align.messages import Drawer
 

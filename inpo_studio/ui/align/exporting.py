@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.export_checks import check_state, request_check
+from inpo_studio.studio.align.watching import round_of_model
 from inpo_studio.studio.errors import StudioError, WorkError
-from inpo_studio.studio.export_checks import check_state, request_check
-from inpo_studio.studio.watching import round_of_model
 from inpo_studio.transfer.adapters import Form
 from inpo_studio.transfer.handing_out import Handout, hand_out, ready
 from inpo_studio.transfer.import_adapter import import_adapter

@@ -7,9 +7,9 @@ from typing import Any
 from inpo_studio.engine import JobStatus
 from inpo_studio.evaluation.statistics import wins_needed
 from inpo_studio.studio import Studio
+from inpo_studio.studio.compare.trials import PLANNED, TrialProgress, trial_progress
+from inpo_studio.studio.compare.verdicts import BASE_MODEL, Past, TrialResult, history, reveal
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.trials import PLANNED, TrialProgress, trial_progress
-from inpo_studio.studio.verdicts import BASE_MODEL, Past, TrialResult, history, reveal
 from storage.model_states import adopted_round
 from storage.prompts import list_prompts
 from storage.rounds import list_rounds

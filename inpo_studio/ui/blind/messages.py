@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from inpo_studio.studio.trials import MORE, MOST_PLANNED, PLANNED
+from inpo_studio.studio.compare.trials import MORE, MOST_PLANNED, PLANNED
 from inpo_studio.ui.pair_picker.messages import AnyMessage, Key
 from storage.schema import Answer
 

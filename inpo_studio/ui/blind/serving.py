@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.trials import (
+from inpo_studio.studio.compare.trials import (
     cast_vote,
     draw_missing,
     extend_trial,
@@ -22,7 +21,8 @@ from inpo_studio.studio.trials import (
     undo,
     undoable,
 )
-from inpo_studio.studio.verdicts import result
+from inpo_studio.studio.compare.verdicts import result
+from inpo_studio.studio.errors import StudioError
 from inpo_studio.ui.answering import Answer, answer, studio_name
 from inpo_studio.ui.blind import describing, messages
 from inpo_studio.ui.blind.tickets import TICKETS, Tickets, read_ticket

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.comparing import comparing, draw_missing
-from inpo_studio.studio.drawing import (
+from inpo_studio.studio.compare.comparing import comparing, draw_missing
+from inpo_studio.studio.compare.drawing import (
     Single,
     cancel_one,
     draw_one,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from inpo_studio.studio.drawing import MOST_STRENGTH
-from inpo_studio.studio.views import View
+from inpo_studio.studio.compare.drawing import MOST_STRENGTH
+from inpo_studio.studio.compare.views import View
 from inpo_studio.ui.answering import StudioMessage
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]

@@ -13,8 +13,8 @@ from typing import Any
 import gradio as gr
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.labelling import Click, Labelling
-from inpo_studio.studio.standing import standing
+from inpo_studio.studio.label.labelling import Click, Labelling
+from inpo_studio.studio.label.standing import standing
 from inpo_studio.ui.answering import Answer, answer, studio_name
 from inpo_studio.ui.doors import user_of
 from inpo_studio.ui.pair_picker.messages import (

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.pairs import request_pairs
-from inpo_studio.studio.prompt_list import MOST_LINES, Which, prompt_list
+from inpo_studio.studio.label.pairs import request_pairs
+from inpo_studio.studio.label.prompt_list import MOST_LINES, Which, prompt_list
 from inpo_studio.ui.doors import user_of
 from storage.errors import StorageError
 from storage.prompts import get_prompt

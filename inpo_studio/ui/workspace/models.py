@@ -10,9 +10,15 @@ import gradio as gr
 from pydantic import ConfigDict, Field
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.fetching import Fetching
-from inpo_studio.studio.models import LONGEST_NAME, Found, examine_model, offers, present_model
-from inpo_studio.studio.switching import use_model
+from inpo_studio.studio.model.fetching import Fetching
+from inpo_studio.studio.model.models import (
+    LONGEST_NAME,
+    Found,
+    examine_model,
+    offers,
+    present_model,
+)
+from inpo_studio.studio.model.switching import use_model
 from inpo_studio.ui.answering import Answer, StudioMessage, answer
 from inpo_studio.ui.doors import is_owner
 

@@ -9,8 +9,8 @@ from inpo_studio.engine import SPARE
 from inpo_studio.settings import keep_chosen_model
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.models import Found, named, ready_model
-from inpo_studio.studio.starters import add_starters
+from inpo_studio.studio.label.starters import add_starters
+from inpo_studio.studio.model.models import Found, named, ready_model
 from storage.rounds import list_rounds
 from storage.transitions import WORKED_ON
 

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.engine import JobStatus
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import check_annotator
+from inpo_studio.studio.compare.trial_plans import SEED_BITS, TrialState, held_out, spread
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.trial_plans import SEED_BITS, TrialState, held_out, spread
+from inpo_studio.studio.label.choices import check_annotator
 from storage import trials, votes
 from storage.errors import AlreadyChosen, NotFound
 from storage.rounds import get_round

@@ -10,9 +10,9 @@ from sqlalchemy import select
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.engine import JobState, JobStatus
 from inpo_studio.studio import Studio
-from inpo_studio.studio.comparisons import get_comparisons, request_comparisons
+from inpo_studio.studio.compare.comparisons import get_comparisons, request_comparisons
+from inpo_studio.studio.compare.views import View, sides_of
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.views import View, sides_of
 from storage.comparisons import list_comparisons
 from storage.progress import get_progress
 from storage.prompts import find_prompt

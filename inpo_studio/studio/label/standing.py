@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, exists, func, select
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.pairs import policy_adapter
+from inpo_studio.studio.label.pairs import policy_adapter
 from storage.frozen import count_frozen
 from storage.pairs import count_ready
 from storage.rounds import list_rounds

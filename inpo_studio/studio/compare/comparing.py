@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.settings import EMBEDDED_MODEL
 from inpo_studio.studio import Studio
-from inpo_studio.studio.drawing import Drawing, draw_cells, drawing
-from inpo_studio.studio.views import View
+from inpo_studio.studio.compare.drawing import Drawing, draw_cells, drawing
+from inpo_studio.studio.compare.views import View
 from storage.model_states import adopted_round
 from storage.prompts import list_prompts
 from storage.rounds import get_round, list_rounds

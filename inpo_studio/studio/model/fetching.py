@@ -14,7 +14,7 @@ from inpo_studio.diffusion.fetch_state import FetchState, read_state, write_stat
 from inpo_studio.processes import spawn, stop
 from inpo_studio.settings import Settings
 from inpo_studio.studio.errors import StudioError, WorkError
-from inpo_studio.studio.models import Found
+from inpo_studio.studio.model.models import Found
 
 STATE_FILE = "download.json"
 _GRACE_S = 5.0

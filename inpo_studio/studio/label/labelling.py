@@ -11,9 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.choices import check_annotator
-from inpo_studio.studio.leases import Leases
-from inpo_studio.studio.pairs import policy_adapter
+from inpo_studio.studio.label.choices import check_annotator
+from inpo_studio.studio.label.leases import Leases
+from inpo_studio.studio.label.pairs import policy_adapter
 from storage.choices import record_choice, undo_choice
 from storage.errors import AlreadyChosen, NotFound
 from storage.frozen import rounds_that_froze

@@ -9,11 +9,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.imported import trained
-from inpo_studio.studio.lineage import actions_of, first_line
-from inpo_studio.studio.round_facts import Picture, counts_of_pairs, pictures
-from inpo_studio.studio.round_words import STAGES, WISHES, Tone, chip
-from inpo_studio.studio.rounds import round_log
+from inpo_studio.studio.align.imported import trained
+from inpo_studio.studio.align.lineage import actions_of, first_line
+from inpo_studio.studio.align.round_facts import Picture, counts_of_pairs, pictures
+from inpo_studio.studio.align.round_words import STAGES, WISHES, Tone, chip
+from inpo_studio.studio.align.rounds import round_log
 from storage import metrics, rounds
 from storage.errors import NotFound
 from storage.remarks import read_remark

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from inpo_studio.evaluation.statistics import Tally, win_rate_interval
 from inpo_studio.studio import Studio
-from inpo_studio.studio.imported import Imported, imported_from, trained
-from inpo_studio.studio.planning import default_config
-from inpo_studio.studio.round_facts import Check, Counts, Facts, Picture, read_facts
-from inpo_studio.studio.round_words import SETTINGS, Tone, chip, value_text
+from inpo_studio.studio.align.imported import Imported, imported_from, trained
+from inpo_studio.studio.align.planning import default_config
+from inpo_studio.studio.align.round_facts import Check, Counts, Facts, Picture, read_facts
+from inpo_studio.studio.align.round_words import SETTINGS, Tone, chip, value_text
 from storage import model_states, rounds
 from storage.schema import Adapter, Round
 from storage.transitions import REQUESTS, WORKED_ON

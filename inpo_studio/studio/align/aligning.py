@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import Objective
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.lineage import Lineage, lineage
+from inpo_studio.studio.align.planning import DECIDED, RoundPlan, plan_round
+from inpo_studio.studio.align.round_words import OBJECTIVES, STATES, about, some
+from inpo_studio.studio.align.rounds import start_round
+from inpo_studio.studio.align.watching import Watched, at_work, to_watch, watched
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.lineage import Lineage, lineage
-from inpo_studio.studio.planning import DECIDED, RoundPlan, plan_round
-from inpo_studio.studio.round_words import OBJECTIVES, STATES, about, some
-from inpo_studio.studio.rounds import start_round
-from inpo_studio.studio.standing import USEFUL_CHOICES, standing
-from inpo_studio.studio.watching import Watched, at_work, to_watch, watched
+from inpo_studio.studio.label.standing import USEFUL_CHOICES, standing
 from storage import model_states, rounds
 from storage.schema import Choice, Pair, Prompt, Round
 

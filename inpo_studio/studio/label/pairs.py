@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.studio import Studio
-from inpo_studio.studio.prompts import label_prompts
+from inpo_studio.studio.label.prompts import label_prompts
 from storage.model_states import adopted_round
 from storage.pairs import count_ready
 

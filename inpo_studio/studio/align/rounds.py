@@ -13,10 +13,8 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
-from inpo_studio.studio.adopting import adopt_round, keep_checkpoint
-from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.logs import last_lines, round_log_path
-from inpo_studio.studio.planning import (
+from inpo_studio.studio.align.adopting import adopt_round, keep_checkpoint
+from inpo_studio.studio.align.planning import (
     DECIDED,
     RoundPlan,
     Which,
@@ -27,6 +25,8 @@ from inpo_studio.studio.planning import (
     selection_of,
     usable_choices,
 )
+from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.logs import last_lines, round_log_path
 from storage import metrics, model_states, rounds
 from storage.adapters import get_adapter
 from storage.progress import get_progress

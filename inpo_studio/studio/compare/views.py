@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.studio import Studio
-from inpo_studio.studio.comparisons import Side
+from inpo_studio.studio.compare.comparisons import Side
 from inpo_studio.studio.errors import StudioError
 from storage.rounds import get_round
 from storage.schema import Round

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from inpo_studio.evaluation import statistics
 from inpo_studio.evaluation.statistics import Tally, Test, Verdict
 from inpo_studio.studio import Studio
+from inpo_studio.studio.compare.trial_plans import TrialState
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.trial_plans import TrialState
 from storage import trials, votes
 from storage.rounds import get_round
 from storage.schema import Image, Prompt, Trial, Vote

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.estimates import Source, estimate
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.estimates import Source, estimate
-from inpo_studio.studio.standing import USEFUL_CHOICES
+from inpo_studio.studio.label.standing import USEFUL_CHOICES
 from storage import choices, model_states, rounds
 from storage.adapters import get_adapter
 from storage.frozen import selected

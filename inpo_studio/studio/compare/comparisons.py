@@ -9,7 +9,7 @@ from inpo_studio.configs import GenerationConfig
 from inpo_studio.engine import BRIEF, USUAL
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
-from inpo_studio.studio.prompts import comparison_prompts
+from inpo_studio.studio.label.prompts import comparison_prompts
 from storage.comparisons import get_comparison
 from storage.schema import Comparison, Prompt, Round
 

@@ -1,0 +1,1 @@
+"""Rounds: planned, started, watched, adopted, and shown as a tree."""

@@ -1,0 +1,1 @@
+"""Labelling: prompts, pairs, choices, and how far they are."""

@@ -1,0 +1,1 @@
+"""Which model the studio works with: found, fetched, changed."""
