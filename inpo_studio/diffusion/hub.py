@@ -7,7 +7,7 @@ honoured by the Hub's own client. Nothing here fetches weights: `downloads` does
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,19 +96,6 @@ def refuse_listing(repository: str, names: Iterable[str]) -> None:
                 "are never loaded; choose a repository with safetensors weights, or convert it "
                 "with diffusers' save_pretrained(safe_serialization=True) where you trust it."
             )
-
-
-def fetch_files(repository: str, patterns: Sequence[str]) -> Path:
-    """Fetch the files of a repository that match, few and small ones; returns their folder.
-
-    Raises UnsupportedModel, which says why they cannot be had.
-    """
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(patterns)))
-    except Exception as problem:  # as above
-        raise UnsupportedModel(explain(repository, problem)) from problem
 
 
 def wanted_files(names: Iterable[str], half: bool) -> list[str]:

@@ -91,7 +91,8 @@ def decode_latents(pipeline: Pipeline, latents: Tensor) -> list[Image.Image]:
         pixels = pixels.float()
         if not bool(torch.isfinite(pixels).all()):
             raise FloatingPointError(
-                "The model made a picture with values that are not numbers; use dtype float32."
+                "The model made a picture with values that are not numbers; lower the guidance or "
+                "the adapter's strength, or use another model."
             )
         levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         images += [Image.fromarray(row) for row in levels.permute(0, 2, 3, 1).cpu().numpy()]

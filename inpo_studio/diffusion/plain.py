@@ -35,7 +35,8 @@ class PlainPipeline:
         kind = getattr(diffusers, recognise(configs).diffusers_class)
         more: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32}
         if kind is diffusers.StableDiffusionPipeline:
-            more |= {"safety_checker": None}
+            # Parts that draw nothing, which the studio does not fetch.
+            more |= {"safety_checker": None, "feature_extractor": None}
         with _quiet():
             if source.is_dir():
                 more |= {"variant": _variant(source)}

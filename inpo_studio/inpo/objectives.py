@@ -45,8 +45,13 @@ def error(noise_pred: Tensor, noise: Tensor) -> Tensor:
     """
     if noise_pred.shape != noise.shape:
         raise ValueError(f"Shapes differ: {tuple(noise_pred.shape)} and {tuple(noise.shape)}.")
-    dtype = torch.float32 if noise_pred.device.type == "mps" else torch.float64
+    dtype = error_dtype(noise_pred.device)
     return (noise_pred.to(dtype) - noise.to(dtype)).square().flatten(1).mean(1)
+
+
+def error_dtype(device: torch.device) -> torch.dtype:
+    """What errors, margins and losses are computed in on a device: float64 where it has that."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def margin(

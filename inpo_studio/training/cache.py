@@ -37,10 +37,13 @@ _STALE_S = 3600.0
 
 @dataclass(frozen=True)
 class CachedInversion:
-    """``x_t`` and ``noise_pred`` are ``(levels, images, c, h, w)`` float32."""
+    """``x_t`` and ``noise_pred`` are ``(levels, images, c, h, w)`` float32.
+
+    ``noise_pred`` is None where nobody asked for it: held in memory the two are as large.
+    """
 
     x_t: Tensor
-    noise_pred: Tensor
+    noise_pred: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -77,28 +80,60 @@ def cached_inversions(
     invert: Invert,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     together: Together = ALONE,
+    *,
+    with_predictions: bool = True,
 ) -> CachedInversion:
     """Inversions of ``x_0`` ``(images, c, h, w)``, read from ``folder`` or made by ``invert``.
 
     ``prompts`` holds each image's prompt. ``on_progress(done, total)`` may raise to stop: what
     was inverted until then is kept. Several processes make some batches each and read the others'.
+    ``with_predictions`` False leaves ``noise_pred`` on the disk. Raises FloatingPointError where
+    an inversion is not finite.
     """
     paths = [_path(folder, key.entry(x_0[i], prompts[i])) for i in range(len(x_0))]
-    found = {i: entry for i, path in enumerate(paths) if (entry := _read(path)) is not None}
-    missing = together.decide(lambda: [i for i in range(len(x_0)) if i not in found])
+    found = _Found.empty(len(key.levels), x_0, with_predictions)
+    found.read(paths)
+    missing = together.decide(found.missing)
     mine = _in_batches(missing)[together.rank :: together.size]
     _make(mine, paths, found, invert, on_progress)
     together.wait()
-    others = [i for i in range(len(x_0)) if i not in found]
-    found |= {i: entry for i in others if (entry := _read(paths[i])) is not None}
+    found.read(paths)
     # What another process has made and this one cannot read.
-    still = _in_batches([i for i in others if i not in found])
-    _make(still, paths, found, invert, on_progress)
+    _make(_in_batches(found.missing()), paths, found, invert, on_progress)
     on_progress(len(x_0), len(x_0))
-    return CachedInversion(
-        x_t=torch.stack([found[i]["x_t"] for i in range(len(x_0))], dim=1),
-        noise_pred=torch.stack([found[i]["noise_pred"] for i in range(len(x_0))], dim=1),
-    )
+    return CachedInversion(found.x_t, found.noise_pred)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The tables of a :class:`CachedInversion`, filled image by image, and which are."""
+
+    x_t: Tensor
+    noise_pred: Tensor | None
+    images: set[int]
+
+    @staticmethod
+    def empty(levels: int, x_0: Tensor, with_predictions: bool) -> _Found:
+        def table() -> Tensor:
+            return torch.empty((levels, *x_0.shape))
+
+        return _Found(table(), table() if with_predictions else None, set())
+
+    def missing(self) -> list[int]:
+        return [i for i in range(self.x_t.shape[1]) if i not in self.images]
+
+    def read(self, paths: Sequence[Path]) -> None:
+        """Take in the entries that are missing here and on the disk."""
+        for image in self.missing():
+            entry = _read(paths[image])
+            if entry is not None:
+                self.put(image, entry)
+
+    def put(self, image: int, entry: dict[str, Tensor]) -> None:
+        self.x_t[:, image] = entry["x_t"]
+        if self.noise_pred is not None:
+            self.noise_pred[:, image] = entry["noise_pred"]
+        self.images.add(image)
 
 
 def _in_batches(images: list[int]) -> list[list[int]]:
@@ -108,22 +143,27 @@ def _in_batches(images: list[int]) -> list[list[int]]:
 def _make(
     batches: Sequence[list[int]],
     paths: Sequence[Path],
-    found: dict[int, dict[str, Tensor]],
+    found: _Found,
     invert: Invert,
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Invert batches of images, write their entries, and add them to those ``found``."""
     for batch in batches:
-        on_progress(len(found), len(paths))
+        on_progress(len(found.images), len(paths))
         padded = torch.tensor(batch + [batch[-1]] * (BATCH - len(batch)))
         x_t, noise_pred = (part.float().cpu() for part in invert(padded))
+        if not bool(torch.isfinite(x_t).all()) or not bool(torch.isfinite(noise_pred).all()):
+            raise FloatingPointError(
+                "Inverting a picture gave values that are not numbers: set the round's arithmetic "
+                "(dtype) to float32."
+            )
         for column, index in enumerate(batch):
             entry = {
                 "x_t": x_t[:, column].contiguous(),
                 "noise_pred": noise_pred[:, column].contiguous(),
             }
             _write(paths[index], entry)
-            found[index] = entry
+            found.put(index, entry)
 
 
 def cache_bytes(folder: Path) -> int:

@@ -62,7 +62,11 @@ def inverted_by_reference(
         )
         return found.x_t, found.noise_pred
 
-    return cached_inversions(cache, key, data.x_0, texts, invert_rows, on_progress, together)
+    return cached_inversions(
+        *(cache, key, data.x_0, texts, invert_rows, on_progress, together),
+        # Where a pair shares its x_t, that is another place, and so is the reference there.
+        with_predictions=config.reference_repeats and config.noise_sharing == "own",
+    )
 
 
 def policy_inverter(policy: Policy, config: RoundConfig, grid: Sequence[int]) -> InvertNow:

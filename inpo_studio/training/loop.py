@@ -20,6 +20,7 @@ from torch import Tensor
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.fitting import OutOfMemory, attempt
 from inpo_studio.diffusion.memory import halved
+from inpo_studio.inpo.objectives import error_dtype
 from inpo_studio.training.batch import Batches
 from inpo_studio.training.early_stop import EarlyStop
 from inpo_studio.training.errors import PairErrors
@@ -187,7 +188,9 @@ class Trainer:
 
         Returns ``(6, n)``: each pair's loss and errors.
         """
-        figures = [torch.empty((6, 0), device=self.policy.pipeline.device)]
+        device = self.policy.pipeline.device
+        # A process without a pair in this step still sends its nothing, in the others' dtype.
+        figures = [torch.empty((6, 0), dtype=error_dtype(device), device=device)]
         for micro in self.batches.of_step(self.step):
             errors = self.batches.errors(self.policy, micro)
             losses = self.batches.losses(errors, micro)
@@ -201,8 +204,9 @@ class Trainer:
         Raises OutOfMemory where that does not help either.
         """
         unet, tell = self.policy.pipeline.unet, self.policy.at_once.tell
-        mine = len(self.together.share(self.config.batch_pairs))
-        now = min(self.batches.pairs_at_once, max(1, mine))
+        # The largest share, so that all processes halve alike.
+        largest = math.ceil(self.config.batch_pairs / self.together.size)
+        now = min(self.batches.pairs_at_once, largest)
         fewer = halved(now, self.config.batch_pairs)
         if fewer is not None:
             self.batches.use(fewer)
@@ -217,14 +221,16 @@ class Trainer:
             )
 
     def _validate(self) -> PairErrors | None:
-        """Errors on validation pairs where they are due, in the first process alone."""
+        """Errors on validation pairs where they are due, in the first process alone: those of the
+        weights that would be kept."""
         due = self.step % self.config.validate_every == 0 or self.step == self.config.steps
         if not (due and self.together.leads and len(self.batches.data.validation)):
             return None
         device = self.policy.pipeline.device
-        while (found := attempt(lambda: self.batches.validation(self.policy), device)) is None:
-            self._take_fewer()
-        return found
+        with self.as_kept():
+            while (found := attempt(lambda: self.batches.validation(self.policy), device)) is None:
+                self._take_fewer()
+            return found
 
     @torch.no_grad()
     def _update_average(self) -> None:

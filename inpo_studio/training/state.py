@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,16 @@ def save_state(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> Path
 def restore(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> bool:
     """Go on from the newest whole checkpoint under ``folder``; False where there is none.
 
-    Warns when the checkpoint was written with other threads, processes, memory or versions: the
-    round goes on, but not to the same bytes. Raises ``ValueError`` when ``facts`` differ.
+    Warns when the checkpoint was written with other threads, processes, memory, versions, device
+    or arithmetic: the round goes on, but not to the same bytes. Raises ``ValueError`` when ``facts`` differ.
     """
     checkpoint = latest_checkpoint(folder, facts)
     if checkpoint is None:
         return False
     if checkpoint.facts.get("environment") != environment(trainer):
         warnings.warn(
-            "This round goes on with other threads, processes, memory or library versions than it "
-            "started with: its result will differ in the last digits.",
+            "This round goes on with other threads, processes, memory, library versions, device or "
+            "arithmetic than it started with: it will not end in the same bytes.",
             stacklevel=2,
         )
     tensors = checkpoint.tensors
@@ -82,6 +83,10 @@ def environment(trainer: Trainer) -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
+        "diffusers": version("diffusers"),
+        "peft": version("peft"),
+        "device": trainer.policy.pipeline.device.type,
+        "dtype": str(trainer.policy.pipeline.dtype).removeprefix("torch."),
     }
     if trainer.together.size > 1:
         found["processes"] = trainer.together.size

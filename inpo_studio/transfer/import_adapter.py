@@ -12,7 +12,6 @@ from pathlib import Path
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.checkpoints import model_configs
 from inpo_studio.diffusion.families import UnsupportedModel, recognise
-from inpo_studio.diffusion.hub import explain
 from inpo_studio.studio import Studio
 from inpo_studio.studio.align.imported import LONGEST_NAME, Imported, as_selection
 from inpo_studio.studio.errors import StudioError
@@ -28,6 +27,7 @@ from inpo_studio.transfer.adapters import (
 from inpo_studio.transfer.export_adapter import model_source
 from inpo_studio.transfer.folders import new_folder
 from inpo_studio.transfer.lora_files import ForeignLora, find_lora, read_lora
+from inpo_studio.transfer.lora_hub import fetch_lora
 from inpo_studio.transfer.lora_layers import as_one_rank, trainable_shapes
 from inpo_studio.transfer.tensors import write_tensors
 from storage.adapters import add_adapter
@@ -35,7 +35,6 @@ from storage.rounds import claim_attempt, create_round, set_state
 from storage.schema import Round, new_id
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WANTED = ("*.safetensors", PEFT_CONFIG)
 
 
 def locate_lora(source: str) -> Path:
@@ -49,17 +48,7 @@ def locate_lora(source: str) -> Path:
             return find_lora(path)
     except OSError as error:
         raise StudioError(f"{source} cannot be read ({error.strerror}).") from error
-    return find_lora(_fetched(source))
-
-
-def _fetched(repository: str) -> Path:
-    """The folder of a LoRA's repository, from the Hub's cache or the Hub."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(_WANTED)))
-    except Exception as problem:  # the errors of whatever HTTP library the Hub's client uses
-        raise StudioError(explain(repository, problem)) from problem
+    return fetch_lora(source)
 
 
 def import_adapter(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,21 +64,32 @@ def find_lora(path: Path) -> Path:
 
 
 def _in_folder(folder: Path) -> Path:
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return folder / choose_file(names, str(folder), "name one of them")
+
+
+def choose_file(names: Iterable[str], place: str, of_several: str) -> str:
+    """The LoRA's file among a folder's file names.
+
+    Raises StudioError, one sentence, where there is none or several; `place` is what holds them,
+    `of_several` what to do then.
+    """
+    names = sorted(names)
     for name in (DIFFUSERS_FILE, PEFT_FILE):
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(folder.glob("*.safetensors"))
+        if name in names:
+            return name
+    found = [name for name in names if name.endswith(".safetensors")]
     if len(found) == 1:
         return found[0]
     if found:
-        raise StudioError(f"{folder} holds {len(found)} .safetensors files; name one of them.")
-    pickled = [path.name for path in sorted(folder.iterdir()) if path.suffix in _PICKLED]
-    if pickled:
+        raise StudioError(f"{place} holds {len(found)} .safetensors files; {of_several}.")
+    pickled = next((name for name in names if name.endswith(_PICKLED)), None)
+    if pickled is not None:
         raise StudioError(
-            f"{folder} holds {pickled[0]}, which is pickled, so opening it could run code; get "
+            f"{place} holds {pickled}, which is pickled, so opening it could run code; get "
             "the LoRA as .safetensors."
         )
-    raise StudioError(f"{folder} holds no .safetensors file; give the folder of a LoRA.")
+    raise StudioError(f"{place} holds no .safetensors file; give the folder of a LoRA.")
 
 
 def read_lora(file: Path) -> ForeignLora:

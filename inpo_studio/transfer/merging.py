@@ -7,6 +7,7 @@ float32 and the result is stored as precisely as the weight was.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def _merge_folder(source: Path, target: Path, adapter: AdapterWeights, scale: fl
     merged = _Merged(adapter, scale)
     names = [p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()]
     with new_folder(target) as folder:
-        for name in wanted_files(names, half=False):
+        wanted = wanted_files(names, half=False)
+        for name in wanted:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name.startswith("unet/") and name.endswith(".safetensors"):
                 file = TensorFile(source / name)
@@ -131,4 +133,15 @@ def _merge_folder(source: Path, target: Path, adapter: AdapterWeights, scale: fl
                 write_tensors(folder / name, tensors, file.metadata)
             else:
                 shutil.copyfile(source / name, folder / name)
+        _leave_out_the_rest(folder / "model_index.json")
         merged.check_all_used()
+
+
+def _leave_out_the_rest(index: Path) -> None:
+    """Say of the parts that are not beside `index`, such as a safety checker, that there are none:
+    else diffusers looks for them and does not load the folder."""
+    parts = json.loads(index.read_text("utf-8"))
+    for name, value in parts.items():
+        if isinstance(value, list) and not (index.parent / name).is_dir():
+            parts[name] = [None, None]
+    index.write_text(json.dumps(parts, indent=2) + "\n", "utf-8")

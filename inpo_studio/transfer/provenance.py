@@ -22,7 +22,7 @@ from inpo_studio.studio.align.imported import Imported, imported_from
 from storage.frozen import round_pairs
 from storage.rounds import get_round
 from storage.schema import Adapter, Round
-from storage.trials import list_trials
+from storage.trials import list_trials, trial_items
 from storage.votes import live_votes
 
 _ARCHITECTURES = {"sd": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
@@ -226,9 +226,16 @@ def _lineage(session: Session, round_: Round) -> list[Round]:
 
 
 def _trial(session: Session, round_: Round) -> Tally | None:
-    """Votes of the round's last trial against the base model whose result was looked at."""
+    """Votes of the round's last trial against the base model whose result was looked at.
+
+    Of the very weights that are exported, at full strength: an earlier step may have been chosen
+    since, and nobody has judged that.
+    """
     for trial in reversed(list_trials(session, round_.model, round_.id)):
-        if trial.base_round_id is not None or trial.first_look is None:
+        if trial.base_round_id is not None or trial.first_look is None or trial.scale != 1.0:
+            continue
+        drawn = [item.comparison for item in trial_items(session, trial.id)]
+        if any(each is not None and each.adapter_id != round_.adapter_id for each in drawn):
             continue
         votes = [vote for vote in live_votes(session, trial.id) if vote.choice != "skip"]
         sided = [vote for vote in votes if vote.choice in ("left", "right")]

@@ -44,7 +44,21 @@ def test_made_once_and_then_read(tmp_path: Path) -> None:
     assert second.batches == []
     assert torch.equal(made.x_t, read.x_t)
     assert torch.equal(made.x_t[1], X_0 + 2)
+    assert read.noise_pred is not None
     assert torch.equal(read.noise_pred, -read.x_t)
+    less = cached_inversions(tmp_path, KEY, X_0, PROMPTS, second, with_predictions=False)
+    assert less.noise_pred is None
+    assert torch.equal(less.x_t, read.x_t)
+
+
+def test_what_is_not_finite_is_said_and_not_kept(tmp_path: Path) -> None:
+    def invert(rows: Tensor) -> tuple[Tensor, Tensor]:
+        x_t, noise_pred = CountingInvert()(rows)
+        return x_t, noise_pred / 0.0
+
+    with pytest.raises(FloatingPointError, match="float32"):
+        cached_inversions(tmp_path, KEY, X_0, PROMPTS, invert)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_batches_are_always_full(tmp_path: Path) -> None:

@@ -103,6 +103,8 @@ def losses(one: Bench) -> list[dict[str, float | None]]:
         {"batch_pairs": 4, "micro_batch_pairs": 2},
         {"batch_pairs": 7, "micro_batch_pairs": 1, "beta": 20.0, "learning_rate": 1e-4}
         | {"prompt_dropout": 0.5, "early_stop": 1},
+        # One process has no pair in any step.
+        {"batch_pairs": 1, "micro_batch_pairs": 1, "beta": 20.0, "learning_rate": 1e-4},
     ],
 )
 def test_two_processes_give_the_result_of_one(

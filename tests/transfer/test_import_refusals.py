@@ -208,6 +208,13 @@ def test_hub_ids_by_the_real_client(model: Path, lora: Callable[..., Path], tmp_
         missing = terminal("import-adapter", "ada/nothing", "--json")
         assert missing.code == 2
         assert "There is no model 'ada/nothing'" in missing.json["error"]
+        hub.add("ada/two", folder, extra={"other.safetensors": 9})
+        hub.add("ada/model", tmp_path / "hf", extra={"dream.safetensors": 4 * 10**9})
+        for name, said in (("two", "holds 2 .safetensors files"), ("model", "has 4.0 GB, too")):
+            ended = terminal("import-adapter", f"ada/{name}", "--json")
+            assert ended.code == 2
+            assert said in ended.json["error"]
+        assert not any(".safetensors" in asked for asked in hub.asked), "nothing was to be fetched"
         brought = terminal.ok("import-adapter", "ada/style")
         assert (brought["number"], brought["name"]) == (1, "style")
         assert not any("training_state" in asked for asked in hub.asked), "more was fetched"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inpo_studio.configs import GenerationConfig
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
 from inpo_studio.transfer.merging import merge
@@ -42,6 +45,42 @@ def test_a_merged_model_needs_no_adapter(
     assert difference(made.aligned, draw(file)) <= 1
     merge(studio, made.round, tmp_path / "none", scale=0.0)
     assert difference(made.base, draw(tmp_path / "none")) == 0
+
+
+def as_fetched(model: Path, folder: Path) -> Path:
+    """A copy whose index names parts that are not there, as the studio fetches SD 1.5."""
+    shutil.copytree(model, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "requires_safety_checker": True,
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_parts_that_were_not_fetched_are_missed_by_nobody(
+    studio: Studio, align: Callable[..., Aligned], tiny_model: Any, tmp_path: Path
+) -> None:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from inpo_studio.diffusion.plain import PlainPipeline
+
+    model = as_fetched(tiny_model("sd15"), tmp_path / "model")
+    made = align("sd15", model=model)
+    plain = PlainPipeline(str(model), torch.device("cpu"))
+    assert difference(made.base, plain.draw(PROMPTS, SEEDS, whole(made.base))) <= 1
+    merge(studio, made.round, tmp_path / "merged")
+    assert StableDiffusionPipeline.from_pretrained(tmp_path / "merged").safety_checker is None
+    assert difference(made.aligned, draw(tmp_path / "merged")) <= 1
+
+
+def whole(pictures: list[Image.Image]) -> GenerationConfig:
+    """How `pictures` were drawn, with their size."""
+    width, height = pictures[0].size
+    return GENERATION.model_copy(update={"width": width, "height": height})
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sdxl"])

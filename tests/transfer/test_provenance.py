@@ -16,7 +16,7 @@ from inpo_studio.transfer.tensors import TensorFile
 from storage.comparisons import add_comparison
 from storage.images import add_image
 from storage.prompts import add_prompts
-from storage.trials import create_trial, note_look, set_item_comparison
+from storage.trials import create_trial, list_trials, note_look, set_item_comparison, trial_items
 from storage.votes import record_vote
 
 from .conftest import Aligned
@@ -146,6 +146,26 @@ def test_votes_count_once_somebody_has_looked(
 ) -> None:
     made = align("sd15")
     vote(studio, made, ["left"], looked=False)
+    assert read_round_adapter(studio, made.round).facts.trial is None
+
+
+def test_votes_count_for_the_weights_that_were_judged(
+    studio: Studio, align: Callable[..., Aligned]
+) -> None:
+    """Not after another step was chosen, and not where the pictures were drawn at half strength."""
+    made = align("sd15")
+    vote(studio, made, ["left", "left"])
+    assert read_round_adapter(studio, made.round).facts.trial is not None
+    with studio.database.write() as session:
+        (trial,) = list_trials(session, made.round.model, made.round.id)
+        trial.scale = 0.5
+    assert read_round_adapter(studio, made.round).facts.trial is None
+    with studio.database.write() as session:
+        (trial,) = list_trials(session, made.round.model, made.round.id)
+        trial.scale = 1.0
+        for item in trial_items(session, trial.id):
+            assert item.comparison is not None
+            item.comparison.adapter_id = None
     assert read_round_adapter(studio, made.round).facts.trial is None
 
 
