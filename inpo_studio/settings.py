@@ -56,7 +56,7 @@ class Settings:
     keep_ready: int = 60
     """Unlabelled pairs that a running worker keeps ready; 0 makes pairs only when asked."""
     annotator: str = "me"
-    """Name under which choices and votes made in this studio's pages are kept."""
+    """Name under which choices and votes are kept, those of the browser and of `choose`."""
     overlap: bool = False
     """Whether everybody who labels is shown every pair, instead of one person each."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from storage.checks import checked_text, get_row, next_number
@@ -13,6 +14,8 @@ from storage.pairs import get_pair
 from storage.schema import Answer, Choice, Pair, utc_now
 
 ANSWERS: tuple[Answer, ...] = ("left", "right", "tie", "both_bad", "skip")
+DECIDED: tuple[Answer, ...] = ("left", "right", "tie")
+"""Answers that rounds learn from and are checked on."""
 
 
 def record_choice(
@@ -97,21 +100,6 @@ def undo_choice(session: Session, choice_id: str) -> Choice:
     return row
 
 
-def undo_last(session: Session, annotator: str) -> Choice | None:
-    """Undo the annotator's latest live choice, of any model; None if there is none.
-
-    Not idempotent: a client that may send twice uses `undo_choice`.
-    """
-    row = last_choice(session, annotator)
-    return None if row is None else undo_choice(session, row.id)
-
-
-def last_choice(session: Session, annotator: str) -> Choice | None:
-    """The annotator's latest live choice."""
-    query = select(Choice).where(Choice.annotator == annotator, Choice.undone_at.is_(None))
-    return session.scalar(query.order_by(Choice.position.desc()).limit(1))
-
-
 def live_choice(session: Session, pair_id: str, annotator: str) -> Choice | None:
     """The annotator's choice on a pair, if it has one that is not undone."""
     return session.scalar(
@@ -128,12 +116,25 @@ def live_choices(
     adapter_ids: Collection[str | None] | None = None,
     annotators: Collection[str] | None = None,
 ) -> list[Choice]:
-    """Choices that are not undone, in the order they were made, with pair, prompt and images.
+    """Choices as `live` keeps them, in the order they were made, with pair, prompt and images."""
+    query = select(Choice).join(Choice.pair)
+    query = live(query, model, adapter_ids=adapter_ids, annotators=annotators)
+    return list(session.scalars(query.order_by(Choice.position)))
+
+
+def live(
+    query: Select[Any],
+    model: str | None = None,
+    *,
+    adapter_ids: Collection[str | None] | None = None,
+    annotators: Collection[str] | None = None,
+) -> Select[Any]:
+    """Narrow a query over choices and their pairs to the choices that are not undone.
 
     `adapter_ids` keeps the pairs made by these adapters (None among them is the base model),
     `annotators` those people's choices. Choices on retired pairs count.
     """
-    query = select(Choice).join(Choice.pair).where(Choice.undone_at.is_(None))
+    query = query.where(Choice.undone_at.is_(None))
     if model is not None:
         query = query.where(Pair.model == model)
     if adapter_ids is not None:
@@ -141,4 +142,4 @@ def live_choices(
         query = query.where(made_by | Pair.adapter_id.is_(None) if None in adapter_ids else made_by)
     if annotators is not None:
         query = query.where(Choice.annotator.in_(list(annotators)))
-    return list(session.scalars(query.order_by(Choice.position)))
+    return query

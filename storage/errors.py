@@ -7,11 +7,19 @@ class StorageError(Exception):
     """Something storage cannot do; the message is one sentence for the user."""
 
 
-class DatabaseBusy(StorageError):
+class Transient(StorageError):
+    """What may pass by itself or be mended meanwhile: in a moment the same may work."""
+
+
+class DatabaseBusy(Transient):
     """The database stayed locked longer than the busy timeout."""
 
 
-class DiskFull(StorageError):
+class DatabaseAway(Transient):
+    """The database's server cannot be reached, or went away in the middle of the work."""
+
+
+class DiskFull(Transient):
     """No space left for the database or a file; what was acknowledged is intact."""
 
 

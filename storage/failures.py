@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
-from storage.errors import DatabaseBusy, DiskFull, StorageError
+from storage.errors import DatabaseAway, DatabaseBusy, DiskFull, StorageError
 
 FULL = "The disk is full; free some space and try again (what was saved is intact)."
 BUSY = "The database is busy with another program; try again in a moment."
@@ -46,8 +46,8 @@ def _from_postgresql(error: BaseException | None) -> StorageError | None:
     if state == "53100":
         return DiskFull(FULL)
     # no state at all: the server was never reached; 08, 57P: it went away
-    if type(error).__name__ == "OperationalError" and (
-        state is None or state.startswith(("08", "57P", "28", "3D"))
-    ):
-        return StorageError(UNREACHABLE)
-    return None
+    if state is None:
+        away = type(error).__name__ == "OperationalError"
+    else:
+        away = state.startswith(("08", "57P", "28", "3D"))
+    return DatabaseAway(UNREACHABLE) if away else None

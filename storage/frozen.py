@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from storage.checks import get_row
-from storage.choices import live_choices
+from storage.choices import DECIDED, live
 from storage.errors import IllegalTransition, InvalidInput, NothingToTrain
 from storage.schema import Choice, Image, Pair, Round, RoundPair
 from storage.transitions import WORKED_ON
@@ -27,9 +27,8 @@ def freeze_choices(
     One row per choice, so several annotators of a pair count each. left and right become
     winner and loser with preference 1.0, a tie preference 0.5 (the pair's first image then
     stands as winner); both_bad and skip are left out. What is undone later stays frozen. A
-    round that has frozen already returns its rows. The filters are those of `live_choices`,
-    beside what the round's `selection` keeps: "which" ("all", or "fresh" for those no earlier
-    round has learnt from) and "annotators" (names, or null for everybody).
+    round that has frozen already returns its rows. The filters are those of `live`, beside what
+    `usable` keeps of the round's `selection`.
     Raises NothingToTrain without a usable choice on a training prompt.
     """
     row = round_ if isinstance(round_, Round) else get_row(session, Round, round_)
@@ -38,13 +37,10 @@ def freeze_choices(
         return frozen
     if row.state != "queued" and row.state not in WORKED_ON:
         raise IllegalTransition(f"Round {row.number} is {row.state}; choices cannot be frozen.")
-    choices = live_choices(session, row.model, adapter_ids=adapter_ids, annotators=annotators)
-    usable = [
-        choice
-        for choice in selected(session, choices, row.selection)
-        if choice.choice in ("left", "right", "tie")
-    ]
-    frozen = [_freeze(row.id, position, choice) for position, choice in enumerate(usable)]
+    query = select(Choice).join(Choice.pair)
+    query = live(query, row.model, adapter_ids=adapter_ids, annotators=annotators)
+    choices = session.scalars(usable(query, row.selection).order_by(Choice.position))
+    frozen = [_freeze(row.id, position, choice) for position, choice in enumerate(choices)]
     if not any(pair.split == "train" for pair in frozen):
         raise NothingToTrain(
             "There is no choice to learn from yet; pick left or right on a few pairs first."
@@ -54,19 +50,24 @@ def freeze_choices(
     return frozen
 
 
-def selected(
-    session: Session, choices: Collection[Choice], selection: dict[str, Any] | None
-) -> list[Choice]:
-    """Those of `choices` that a round's `selection` keeps, in order; None keeps all."""
+def usable(query: Select[Any], selection: dict[str, Any] | None) -> Select[Any]:
+    """Narrow a query over choices to those a round can freeze and its `selection` keeps.
+
+    None keeps all; else "which" is "all", or "fresh" for those no earlier round has learnt from,
+    and "annotators" names whose, or is null for everybody.
+    """
     asked = selection or {}
-    kept = list(choices)
+    query = query.where(Choice.choice.in_(DECIDED))
     if asked.get("annotators") is not None:
-        kept = [choice for choice in kept if choice.annotator in asked["annotators"]]
+        query = query.where(Choice.annotator.in_(asked["annotators"]))
     if asked.get("which") == "fresh":
-        learnt = select(RoundPair.choice_id).join(Round, RoundPair.round_id == Round.id)
-        used = set(session.scalars(learnt.where(Round.state.not_in(("failed", "cancelled")))))
-        kept = [choice for choice in kept if choice.id not in used]
-    return kept
+        learnt = (
+            exists()
+            .where(RoundPair.choice_id == Choice.id, RoundPair.round_id == Round.id)
+            .where(Round.state.not_in(("failed", "cancelled")))
+        )
+        query = query.where(~learnt)
+    return query
 
 
 def _freeze(round_id: str, position: int, choice: Choice) -> RoundPair:
@@ -116,11 +117,11 @@ def rounds_that_froze(session: Session, choice_id: str) -> list[Round]:
 
 
 def count_frozen(session: Session, model: str) -> dict[str, int]:
-    """How many choices each round of a model froze, by the round's id."""
+    """How many choices each round of a model froze to learn from, by the round's id."""
     query = (
         select(RoundPair.round_id, func.count())
         .join(Round, RoundPair.round_id == Round.id)
-        .where(Round.model == model)
+        .where(Round.model == model, RoundPair.split == "train")
         .group_by(RoundPair.round_id)
     )
     return {row[0]: row[1] for row in session.execute(query)}

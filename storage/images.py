@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.checks import checked_seed, get_row
@@ -67,36 +66,3 @@ def _same_origin(
 def get_image(session: Session, image_id: str) -> Image:
     """The image with this id; NotFound if there is none."""
     return get_row(session, Image, image_id)
-
-
-def find_image(
-    session: Session,
-    *,
-    prompt_id: str,
-    seed: int,
-    model: str,
-    adapter_id: str | None,
-    guidance: float,
-    steps: int,
-    width: int,
-    height: int,
-    negative_prompt: str = "",
-) -> Image | None:
-    """The oldest image made exactly so, to be used again instead of drawn again."""
-    query = (
-        select(Image)
-        .where(
-            Image.prompt_id == prompt_id,
-            Image.seed == seed,
-            Image.model == model,
-            Image.adapter_id.is_not_distinct_from(adapter_id),
-            Image.guidance == guidance,
-            Image.steps == steps,
-            Image.width == width,
-            Image.height == height,
-            Image.negative_prompt == negative_prompt,
-        )
-        .order_by(Image.created_at, Image.id)
-        .limit(1)
-    )
-    return session.scalar(query)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import CursorResult, Select, exists, func, select, update
+from sqlalchemy import CursorResult, Exists, Select, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.checks import get_row, next_number
@@ -116,30 +116,42 @@ def count_ready(
 
 def retire_pairs(session: Session, pair_ids: Iterable[str]) -> int:
     """Show these pairs no more; their choices stay and still count. Returns how many changed."""
-    return _set_state(session, pair_ids, "ready", "retired")
-
-
-def restore_pairs(session: Session, pair_ids: Iterable[str]) -> int:
-    """Show retired pairs again. Returns how many changed."""
-    return _set_state(session, pair_ids, "retired", "ready")
-
-
-def _set_state(session: Session, pair_ids: Iterable[str], old: PairState, new: PairState) -> int:
     changed: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        update(Pair).where(Pair.id.in_(list(pair_ids)), Pair.state == old).values(state=new)
+        update(Pair)
+        .where(Pair.id.in_(list(pair_ids)), Pair.state == "ready")
+        .values(state="retired")
     )
     return changed.rowcount
+
+
+def show_only(session: Session, model: str, adapter_id: str | None) -> int:
+    """Let only pairs of one adapter (None: the base model) wait to be labelled.
+
+    Those of others are retired and this one's come back; pairs that somebody has chosen on stay
+    as they are. Returns how many were retired. Rows in the session are not refreshed.
+    """
+    mine = Pair.adapter_id.is_not_distinct_from(adapter_id)
+    waiting = update(Pair).where(Pair.model == model, ~_chosen())
+    waiting = waiting.execution_options(synchronize_session=False)
+    session.execute(waiting.where(mine, Pair.state == "retired").values(state="ready"))
+    retired: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        waiting.where(~mine, Pair.state == "ready").values(state="retired")
+    )
+    return retired.rowcount
 
 
 def _open(
     query: Select[Any], model: str, adapter_id: str | None, annotator: str | None
 ) -> Select[Any]:
-    chosen = exists().where(Choice.pair_id == Pair.id, Choice.undone_at.is_(None))
-    if annotator is not None:
-        chosen = chosen.where(Choice.annotator == annotator)
     return query.where(
         Pair.model == model,
         Pair.adapter_id.is_not_distinct_from(adapter_id),
         Pair.state == "ready",
-        ~chosen,
+        ~_chosen(annotator),
     )
+
+
+def _chosen(annotator: str | None = None) -> Exists:
+    """Whether somebody, or this annotator, has a live choice on a pair."""
+    chosen = exists().where(Choice.pair_id == Pair.id, Choice.undone_at.is_(None))
+    return chosen if annotator is None else chosen.where(Choice.annotator == annotator)

@@ -15,7 +15,7 @@ from storage.checks import checked_seed, get_row, next_number
 from storage.errors import IllegalTransition, InvalidInput, StaleAttempt
 from storage.frozen import freeze_choices, round_pairs
 from storage.schema import Adapter, Round, RoundRequest, RoundStage, RoundState, new_id, utc_now
-from storage.transitions import ENDED, KEEPABLE, REQUESTS, TRANSITIONS, WORKED_ON
+from storage.transitions import ENDED, KEEPABLE, REQUESTS, SETTLED, TRANSITIONS, WORKED_ON
 
 __all__ = [
     "claim_attempt",
@@ -123,7 +123,8 @@ def resume(session: Session, round_id: str, *, job_id: str | None = None) -> Rou
 def use_adapter(session: Session, round_id: str, adapter_id: str) -> Round:
     """Use a round with weights it had at another step; one that stopped early becomes done.
 
-    Raises InvalidInput for weights of another round, IllegalTransition while it is worked on.
+    Raises InvalidInput for weights of another round, IllegalTransition while it is worked on and
+    while a round that starts from its present weights may still train.
     """
     row = get_round(session, round_id)
     adapter = get_row(session, Adapter, adapter_id)
@@ -131,6 +132,8 @@ def use_adapter(session: Session, round_id: str, adapter_id: str) -> Round:
         raise InvalidInput(f"These weights are not of round {row.number}; choose one of its own.")
     if row.state not in KEEPABLE:
         raise IllegalTransition(f"Round {row.number} is {row.state}; wait until it rests.")
+    if adapter_id != row.adapter_id:
+        _refuse_while_needed(session, row)
     _guarded_update(
         session,
         row,
@@ -142,6 +145,17 @@ def use_adapter(session: Session, round_id: str, adapter_id: str) -> Round:
         ended_at=row.ended_at or utc_now(),
     )
     return row
+
+
+def _refuse_while_needed(session: Session, row: Round) -> None:
+    """Whenever a round goes on it reads its parent's weights anew, and must find the same ones."""
+    open_children = select(Round).where(Round.parent_id == row.id, Round.state.not_in(SETTLED))
+    child = session.scalar(open_children.order_by(Round.number).limit(1))
+    if child is not None:
+        raise IllegalTransition(
+            f"Round {child.number}, which trains from the present weights of round {row.number}, "
+            f"is {child.state}; let it end or cancel it first."
+        )
 
 
 def claim_attempt(session: Session, round_id: str) -> int:

@@ -42,3 +42,6 @@ KEEPABLE: frozenset[RoundState] = frozenset({"done", "paused", "failed", "cancel
 
 ENDED: frozenset[RoundState] = frozenset({"done", "cancelled", "failed"})
 """States in which nothing goes on; only `failed` can be tried again."""
+
+SETTLED: frozenset[RoundState] = frozenset({"done", "cancelled"})
+"""States after which a round never trains again."""

@@ -71,7 +71,7 @@ def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
         help="do not open a browser",
     )
     serve.add_argument(
-        "--annotator", metavar="NAME", help="name that choices in the browser are kept under (me)"
+        "--annotator", metavar="NAME", help="name that choices and votes are kept under (me)"
     )
     serve.add_argument(
         "--overlap",
@@ -132,7 +132,9 @@ def _add_choices(commands: Any, shared: argparse.ArgumentParser) -> None:
         metavar="FILE.jsonl",
         help='a line each: {"pair": ID, "choice": "left|right|tie|both_bad|skip"}',
     )
-    choose.add_argument("--annotator", metavar="NAME", help="who chose (me)")
+    choose.add_argument(
+        "--annotator", metavar="NAME", help="who chose (as the studio is set, else me)"
+    )
 
 
 def _add_rounds(commands: Any, shared: argparse.ArgumentParser) -> None:

@@ -1,7 +1,8 @@
-"""Waiting for work, with a progress bar; doing it in this process where no worker runs."""
+"""Waiting for work, with a progress bar; doing it in this process where no worker is to do it."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +26,10 @@ def wait_until(
 ) -> None:
     """Call `at_end` until it says so, while a worker of the studio, or else our own, works.
 
-    Ctrl-C calls `on_interrupt`, which raises to leave; otherwise the waiting goes on.
+    Where the settings leave the work to workers elsewhere, it only waits for them. Ctrl-C calls
+    `on_interrupt`, which raises to leave; otherwise the waiting goes on.
     """
-    if not worker_runs(settings.workspace):
-        console.note("No studio is running here; this command does the work itself.")
-    with embedded_worker(settings):
+    with _worker(settings, console):
         while True:
             try:
                 if at_end():
@@ -37,6 +37,16 @@ def wait_until(
                 time.sleep(_POLL_S)
             except KeyboardInterrupt:
                 on_interrupt()
+
+
+def _worker(settings: Settings, console: Console) -> contextlib.AbstractContextManager[None]:
+    """See to it that there is a worker, unless another machine's is meant to do the work."""
+    if not settings.worker:
+        console.note("The work is left to workers elsewhere; this command waits for them.")
+        return contextlib.nullcontext()
+    if not worker_runs(settings.workspace):
+        console.note("No studio is running here; this command does the work itself.")
+    return embedded_worker(settings)
 
 
 def wait_with_bar(studio: Studio, console: Console, job_id: str, unit: str) -> Any:

@@ -14,6 +14,7 @@ from inpo_studio.diffusion.memory import ModelNeeds, read_text_configs
 from inpo_studio.jobs.context import JobContext
 from inpo_studio.jobs.pairs import make_pair
 from inpo_studio.jobs.supply import find_lack
+from storage.errors import Transient
 
 LOOK_EVERY_S = 2.0
 ROOM_BYTES = 4 * 2**30
@@ -49,6 +50,8 @@ class Beside:
                 made = make_pair(context, lack.prompt_ids[0], lack.adapter_id, generation)
                 self._looked_at = 0.0 if lack.missing > 1 else now
                 return made
+        except Transient as error:
+            log.info("no pair is made now: %s", error)
         except Exception:
             log.exception("no more pairs are made beside this round")
             self._going = False

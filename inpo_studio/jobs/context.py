@@ -13,7 +13,7 @@ from dbos import DBOS
 
 from inpo_studio.engine import SPARE, USUAL, Engine
 from inpo_studio.settings import Settings
-from storage.engines import Database
+from storage.engines import Database, translated_errors
 from storage.files import FileStore
 from storage.progress import get_progress, set_progress
 
@@ -60,6 +60,7 @@ class JobContext:
     def checkpoint(self) -> None:
         """Call between items: raises HandBack or JobCancelled when the job is to stop here.
 
+        StorageError where the engine's database cannot be read.
         What only fills idle time is put back at once while a person waits for something brief.
         """
         if self.stopping.is_set():
@@ -68,7 +69,8 @@ class JobContext:
         if now - self._looked_at < CANCEL_POLL_S:
             return
         self._looked_at = now
-        found = self.engine.find(self.job_id)
+        with translated_errors():
+            found = self.engine.find(self.job_id)
         if found is not None and found.state == "cancelled":
             raise JobCancelled
         if self.priority >= SPARE:

@@ -150,7 +150,8 @@ class Executor:
         try:
             return self._do(job_id, kind, payload)
         except HandBack:
-            self._handed_back.add(job_id)
+            if self._stopping.is_set():  # else the job has put itself back into the queue
+                self._handed_back.add(job_id)
             raise
         except JobCancelled:
             log.info("job %s was cancelled", job_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inpo_studio.jobs import trainer
@@ -18,6 +18,7 @@ from inpo_studio.jobs.beside import Beside
 from inpo_studio.jobs.context import JobCancelled, JobContext, JobFailed
 from inpo_studio.jobs.rendering import render
 from storage.errors import NothingToTrain, StaleAttempt, StorageError
+from storage.patience import Patience, persisting
 from storage.rounds import (
     claim_attempt,
     freeze_choices,
@@ -33,6 +34,8 @@ RESTARTS = 2
 """How often a training that dies is started again, as long as it gets further each time."""
 PROGRESS_EVERY_S = 2.0
 LEFT_WAIT_S = 1.0
+PASSED_ON = "passed on"
+"""What comes of a job whose round another one works on: paused in the queue, it was queued anew."""
 
 log = logging.getLogger("inpo_studio.jobs.rounds")
 
@@ -48,12 +51,15 @@ class _Run:
     """Stage and step as they were told last. Before its first step the training tells by itself
     what it waits for and prepares."""
     said_at: float = 0.0
+    patience: Patience = field(default_factory=Patience)
+    """A training that goes well is not ended because its progress cannot be told for a moment."""
 
 
 def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
     """Bring a round to rest: done, paused, cancelled or failed; returns its state.
 
-    Raises JobFailed with the failure of the round.
+    A round of which another job is in charge by now is left to that one. Raises JobFailed with
+    the failure of the round.
     """
     this = _Run(context, str(payload["round_id"]))
     try:
@@ -75,11 +81,14 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
     return {"round_id": this.round_id, "state": state}
 
 
+@persisting
 def _freeze(this: _Run) -> str:
     """Freeze the choices of a round that waits; the state it is in when there is nothing to do."""
     try:
         with this.context.database.write() as session:
             row = get_round(session, this.round_id)
+            if not _is_ours(this, row):
+                return PASSED_ON
             if row.state != "queued" and row.state not in WORKED_ON:
                 return row.state
             if row.state in ("queued", "running"):
@@ -118,10 +127,13 @@ def _train(this: _Run) -> str:
     raise JobFailed(end.sentence)
 
 
-def _begin_attempt(this: _Run) -> RoundState | None:
+@persisting
+def _begin_attempt(this: _Run) -> str | None:
     """Claim the round for a training process; its state when there is nothing to train."""
     with this.context.database.write() as session:
         row = get_round(session, this.round_id)
+        if not _is_ours(this, row):
+            return PASSED_ON
         if row.state != "queued" and row.state not in WORKED_ON:
             return row.state
         this.attempt = claim_attempt(session, this.round_id)
@@ -140,8 +152,14 @@ def _let_go(this: _Run) -> None:
 
 def _watch(this: _Run, beside: Beside) -> None:
     """While the training runs: pass its step on, look whether the job is to stop, make pairs."""
-    this.context.checkpoint()
-    row = _read(this)
+    with this.patience.bearing():
+        this.context.checkpoint()
+        _look(this, beside)
+
+
+def _look(this: _Run, beside: Beside) -> None:
+    with this.context.database.read() as session:
+        row = get_round(session, this.round_id)
     begun = row.stage not in (None, "freeze", "cache")
     now = time.monotonic()
     said = (row.stage, row.step)
@@ -186,23 +204,33 @@ def _finish(this: _Run) -> str:
 def _cancel(this: _Run) -> None:
     """The job was cancelled in the engine, not by a wish: the round ends with it."""
     with contextlib.suppress(StorageError), this.context.database.write() as session:
+        if not _is_ours(this, get_round(session, this.round_id)):
+            return
         if request(session, this.round_id, "cancel").state == "cancelling":
             set_state(session, this.round_id, "cancelled")
 
 
 def _fail(this: _Run, sentence: str) -> None:
     try:
-        with this.context.database.write() as session:
-            set_state(session, this.round_id, "failed", failure=sentence)
+        _set(this, "failed", sentence)
     except StorageError as error:
         log.warning("round %s could not be marked as failed: %s", this.round_id, error)
 
 
-def _set(this: _Run, state: RoundState) -> str:
+@persisting
+def _set(this: _Run, state: RoundState, failure: str | None = None) -> str:
     with this.context.database.write() as session:
-        return set_state(session, this.round_id, state).state
+        if not _is_ours(this, get_round(session, this.round_id)):
+            return PASSED_ON
+        fence = this.attempt or None  # nothing was claimed yet where the stages were done before
+        return set_state(session, this.round_id, state, attempt=fence, failure=failure).state
 
 
+def _is_ours(this: _Run, row: Round) -> bool:
+    return row.job_id == this.context.job_id
+
+
+@persisting
 def _read(this: _Run) -> Round:
     with this.context.database.read() as session:
         return get_round(session, this.round_id)

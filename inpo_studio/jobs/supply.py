@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -24,6 +25,10 @@ begin at once."""
 AT_ONCE = 24
 """Pairs of one job: between two of them other work gets its turn."""
 PROMPTS_AT_ONCE = 12
+RETRY_AFTER_S = 60.0
+"""A job that failed is tried again after so long, and after twice as long each further time: what
+it failed of, like a full disk, may have passed."""
+LONGEST_RETRY_S = 15 * 60.0
 
 log = logging.getLogger("inpo_studio.jobs.supply")
 
@@ -53,6 +58,18 @@ def find_lack(session: Session, settings: Settings) -> Lack | None:
     return Lack(missing, adapter_id, made, len(prompts), chosen) if chosen else None
 
 
+@dataclass
+class _Asked:
+    """The job that was asked for last, and when another may follow should it have failed."""
+
+    lack: tuple[object, ...]
+    job_id: str
+    attempt: int
+    wait_s: float
+    due: float | None = None
+    """Set once it is seen to have ended."""
+
+
 class Supply:
     """Sees to it that at least `settings.keep_ready` unlabelled pairs of the policy are there."""
 
@@ -61,13 +78,13 @@ class Supply:
         self._settings = settings
         self._database = database
         self._engine = engine
-        self._asked: set[str] = set()
+        self._last: _Asked | None = None
 
     def top_up(self) -> str | None:
         """Ask for more pairs if too few are ready and none are being made; returns the job's id.
 
-        A job that failed is not repeated before the worker is started again or there are new
-        prompts: it would fail again.
+        A job that failed is repeated after a while, which gets longer each time; at once where the
+        worker is started again or there are new prompts.
         """
         if self._settings.keep_ready <= 0 or self._engine.unfinished("pairs"):
             return None
@@ -98,17 +115,27 @@ class Supply:
         log.info("%d pairs are missing; %d are asked for", lack.missing, count)
         return job_id
 
-    def _unused(self, *parts: object) -> str | None:
-        """An id that two workers that look at one moment share; None where this one has failed."""
-        attempt = 0
-        while True:
-            job_id = stable_id(*parts, attempt)
-            if job_id in self._asked:
-                return None
-            if self._engine.find(job_id) is None:
-                self._asked.add(job_id)
-                return job_id
+    def _unused(self, *lack: object) -> str | None:
+        """An id that two workers that look at one moment share; None where it is too early."""
+        last = self._last if self._last is not None and self._last.lack == lack else None
+        if last is not None and not self._may_follow(last):
+            return None
+        attempt = 0 if last is None else last.attempt + 1
+        while self._engine.find(job_id := stable_id(*lack, attempt)) is not None:
             attempt += 1
+        wait_s = RETRY_AFTER_S if last is None else min(2 * last.wait_s, LONGEST_RETRY_S)
+        self._last = _Asked(lack, job_id, attempt, wait_s)
+        return job_id
+
+    def _may_follow(self, last: _Asked) -> bool:
+        """Whether a job that has ended and left the same lack has failed, and long enough ago."""
+        now = time.monotonic()
+        if last.due is None:
+            last.due = now + last.wait_s
+        if now < last.due:
+            return False
+        found = self._engine.find(last.job_id)
+        return found is None or found.state == "failed"
 
 
 def _so_far(

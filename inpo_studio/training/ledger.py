@@ -1,7 +1,8 @@
 """The training process's side of the database: what a round needs, and what it reports.
 
 Every write is fenced by the attempt this process was started for: once another attempt owns the
-round, the next write raises and the process ends.
+round, the next write raises and the process ends. A database that is busy or away for a moment
+ends nothing: what the training can do without this time is done the next, the rest is waited for.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from inpo_studio.training.samples import SamplePrompt
 from inpo_studio.training.snapshots import publish_adapter
 from storage.adapters import add_adapter, add_snapshot, drop_snapshots_after
 from storage.engines import Database, open_database
-from storage.errors import StorageError
+from storage.errors import StorageError, Transient
 from storage.files import FileStore
 from storage.metrics import drop_metrics_after, record_metrics
+from storage.patience import Patience, persisting
 from storage.progress import set_progress
 from storage.remarks import note_remark
 from storage.rounds import get_round, set_state, update_progress
@@ -63,15 +65,18 @@ class Ledger:
         self._records: list[StepRecord] = []
         self._flushed_at = time.monotonic()
         self._flushing = threading.Lock()
+        self._reading, self._writing = Patience(), Patience()
         self._told = ("", 0.0)
 
     @staticmethod
+    @persisting
     def open(settings: Settings, round_id: str, attempt: int) -> Ledger:
         return Ledger(settings, open_database(settings.database_url), round_id, attempt)
 
     def close(self) -> None:
         self.database.dispose()
 
+    @persisting
     def inputs(self) -> RoundInputs:
         """Model, configuration, frozen pairs with their files, and the parent's adapter."""
         with self.database.read() as session:
@@ -80,18 +85,22 @@ class Ledger:
     def request(self) -> Request | None:
         """What the user has asked of the round since it was started, if anything.
 
-        Raises :class:`Stopped` with "cancel" when another attempt owns the round or it ended.
+        Raises :class:`Stopped` with "cancel" when another attempt owns the round or it ended. A
+        database that cannot be read now tells nothing new.
         """
-        with self.database.read() as session:
+        with self._reading.bearing(), self.database.read() as session:
             row = get_round(session, self.round_id)
             if row.attempt != self.attempt or row.state not in WORKED_ON:
                 raise Stopped("cancel")
             return row.requested
+        return None
 
+    @persisting
     def stage(self, stage: RoundStage) -> None:
         with self.database.write() as session:
             update_progress(session, self.round_id, self.attempt, stage=stage)
 
+    @persisting
     def start_at(self, step: int, total_steps: int) -> None:
         """Training goes on after ``step`` done steps: forget what was reported beyond."""
         at = (self.round_id, self.attempt)
@@ -116,7 +125,7 @@ class Ledger:
         if sentence == said or (said and time.monotonic() - said_at < TELL_EVERY_S):
             return
         self._told = (sentence, time.monotonic())
-        with self.database.write() as session:
+        with self._writing.bearing(), self.database.write() as session:
             row = get_round(session, self.round_id)
             if row.job_id is not None:
                 progress = {"done": row.step, "total": row.total_steps, "note": sentence}
@@ -140,18 +149,34 @@ class Ledger:
             self.flush()
 
     def flush(self) -> None:
-        """Write the metrics gathered since the last time, in one transaction; from any thread."""
+        """Write the metrics gathered since the last time, in one transaction; from any thread.
+
+        What the database does not take now is written the next time.
+        """
+        with self._writing.bearing():
+            self._write_records()
+
+    @persisting
+    def flush_all(self) -> None:
+        """Write the metrics that are left: there is no next time."""
+        self._write_records()
+
+    def _write_records(self) -> None:
         with self._flushing:
             records, self._records = self._records, []
             self._flushed_at = time.monotonic()
             if not records:
                 return
-            with self.database.write() as session:
-                for record in records:
-                    values = dataclasses.asdict(record)
-                    step = values.pop("step")
-                    record_metrics(session, self.round_id, self.attempt, step, **values)
-                update_progress(session, self.round_id, self.attempt, step=records[-1].step)
+            try:
+                with self.database.write() as session:
+                    for record in records:
+                        values = dataclasses.asdict(record)
+                        step = values.pop("step")
+                        record_metrics(session, self.round_id, self.attempt, step, **values)
+                    update_progress(session, self.round_id, self.attempt, step=records[-1].step)
+            except Transient:
+                self._records[:0] = records
+                raise
 
     def fail(self, sentence: str) -> None:
         """The round has failed, and why; a round that others took over is left alone."""
@@ -161,12 +186,14 @@ class Ledger:
         except StorageError as error:
             log.warning("the failure could not be written: %s", error)
 
+    @persisting
     def has_samples(self, step: int, count: int) -> bool:
         """Whether all ``count`` pictures of a step are there."""
         with self.database.read() as session:
             found = list_samples(session, self.round_id)
         return sum(sample.step == step for sample in found) >= count
 
+    @persisting
     def keep_samples(
         self, step: int, prompts: Sequence[SamplePrompt], pictures: Sequence[Image.Image]
     ) -> None:
@@ -197,6 +224,7 @@ class Ledger:
         """Publish the present adapter as the round's: its folder by rename, then its row."""
         log.info("adapter kept in %s", self._keep(trainer, add_adapter))
 
+    @persisting
     def _keep(self, trainer: Trainer, add: Callable[..., Adapter]) -> str:
         folder = self.folder / "adapters" / f"{trainer.step:06d}"
         sha256 = publish_adapter(trainer, folder)

@@ -162,7 +162,7 @@ def _train(
 
     leaving.saves(trainer, save)
     ending = trainer.run(ledger.request, ledger.on_step, save, snapshots.take)
-    ledger.flush()
+    ledger.flush_all()
     if ending == "pause":
         return Exit.PAUSED
     if ending == "cancel":

@@ -35,7 +35,8 @@ def restore(trainer: Trainer, folder: Path, facts: Mapping[str, Any]) -> bool:
     """Go on from the newest whole checkpoint under ``folder``; False where there is none.
 
     Warns when the checkpoint was written with other threads, processes, memory, versions, device
-    or arithmetic: the round goes on, but not to the same bytes. Raises ``ValueError`` when ``facts`` differ.
+    or arithmetic: the round goes on, but not to the same bytes. Raises ``ValueError`` when
+    ``facts`` differ.
     """
     checkpoint = latest_checkpoint(folder, facts)
     if checkpoint is None:

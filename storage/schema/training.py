@@ -82,6 +82,7 @@ class RoundPair(Base):
         one_of("split", "train", "validation"),
         CheckConstraint("preference >= 0.5 AND preference <= 1.0", name="preference"),
         UniqueConstraint("round_id", "choice_id"),
+        Index(None, "choice_id"),
     )
 
     round_id: Mapped[str] = mapped_column(String(64), ForeignKey("rounds.id"), primary_key=True)

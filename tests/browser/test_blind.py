@@ -391,3 +391,13 @@ def test_no_vote_is_lost_or_doubled_while_the_studio_is_away(
     stored = votes(studio)
     assert [vote.choice for vote in stored] == ["left", "right", "tie", "left", "left", "left"]
     assert sorted(vote.item_position for vote in stored) == list(range(6))
+
+    # beside a result, too, the warning goes when there is an answer again
+    page.locator(f"{BLIND} [data-in=complete] [data-call=look]").click()
+    wait_for(page, "result")
+    page.route("**/component_server/**", lambda route: route.abort())
+    page.locator(f"{RESULT} [data-call=more]").click()
+    expect(warning).to_have_text("The studio does not answer.")
+    page.unroute("**/component_server/**")
+    expect(warning).to_be_hidden()
+    wait_for(page, "result")

@@ -289,6 +289,49 @@ def test_any_two_sides_and_other_settings(
     assert not complaints
 
 
+def test_align_opens_the_round_that_was_pressed(
+    studio: Studio,
+    serve: Callable[..., Server],
+    open_page: Callable[[str], Page],
+    complaints: list[str],
+) -> None:
+    add_starters(studio)
+    one, two = (with_folder(studio, add_done_round(studio)) for _ in range(2))
+    page = open_page(serve([], 0).url)
+
+    def press(made: Round) -> None:
+        page.get_by_role("tab", name="Align", exact=True).click()
+        card = page.locator(f"#align .round[data-round='{made.id}']")
+        card.get_by_role("button", name="Compare").click()
+
+    press(one)  # the page is not there before that
+    expect(part(page, "right-name")).to_have_text("Round 1")
+    expect(part(page, "round")).to_have_value(one.id)
+    page.get_by_role("tab", name="Blind vote", exact=True).click()
+    expect(part(page, "right-name")).to_be_hidden()
+    press(two)
+    expect(part(page, "right-name")).to_be_visible()
+    expect(part(page, "right-name")).to_have_text("Round 2")
+    assert not complaints
+
+
+def test_an_own_prompt_that_something_came_between_says_so(
+    studio: Studio, open_compare: Callable[[], Page], complaints: list[str]
+) -> None:
+    add_starters(studio)
+    for _ in range(2):
+        with_folder(studio, add_done_round(studio))
+    page = open_compare()  # without a worker nothing gets drawn
+    part(page, "own-prompt").fill(EARLIER)
+    part(page, "own-prompt").press("Enter")
+    expect(part(page, "own-told")).to_have_text("Drawing…")
+    part(page, "base").select_option(label="Round 1")
+    expect(part(page, "own-told")).to_contain_text("Not shown: something else was asked for")
+    part(page, "own-prompt").press("Enter")
+    expect(part(page, "own-told")).to_have_text("Drawing…")
+    assert not complaints
+
+
 def test_a_job_that_fails_is_told_in_a_sentence_and_can_be_tried_again(
     studio: Studio, at_work: None, open_compare: Callable[[], Page], complaints: list[str]
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from inpo_studio.postcards import pipeline_path
 from inpo_studio.studio import Studio
@@ -15,7 +15,7 @@ from inpo_studio.studio.align.export_checks import CheckResult, note
 from inpo_studio.transfer.import_adapter import import_adapter
 from storage.schema import Round
 from tests.browser import round_rows as rows
-from tests.browser.test_align import ALIGN, at, open_align
+from tests.browser.test_align import ALIGN, at, in_state, open_align
 from tests.transfer import foreign
 from tests.transfer.hub_uploads import TOKEN, taking_uploads
 
@@ -132,6 +132,40 @@ def test_a_lora_is_brought_and_branched_from(
     expect(at(shown, "sentence")).to_contain_text("on top of round 1")
     brought.get_by_role("button", name="Adopt").click()
     expect(at(shown, "in-use")).to_have_text("New pairs come from round 1.")
+    assert not complaints
+
+
+def test_a_round_can_be_paused_while_a_lora_is_fetched(
+    page: Callable[[], Page], studio: Studio, made: Round, complaints: list[str]
+) -> None:
+    rows.label(studio, 10, held=0)
+    training = rows.add_round(studio)
+    rows.begin_training(studio, training)
+    shown = page()
+    adopt = card(shown, made).get_by_role("button", name="Adopt")
+    expect(adopt).to_be_visible()
+    expect(card(shown, made).get_by_role("button", name="Branch from here")).to_have_count(0)
+    held: list[Route] = []
+
+    def hold_back(route: Route) -> None:
+        if '"bring"' in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    shown.route("**/component_server/**", hold_back)
+    at(shown, "bring").locator("summary").click()
+    at(shown, "bring-source").fill("/nowhere/ink.safetensors")
+    at(shown, "bring-go").click()
+    expect(at(shown, "bring-go")).to_have_text("One moment …")
+    adopt.click()
+    expect(at(shown, "in-use")).to_have_text("New pairs come from round 1.")
+    at(shown, "watch-buttons").get_by_role("button", name="Pause").click()
+    in_state(studio, training, "pausing")
+    expect(at(shown, "bring-go")).to_be_disabled()
+    held[0].continue_()
+    expect(at(shown, "bring-problem")).to_contain_text("There is no file")
+    expect(at(shown, "bring-go")).to_be_enabled()
     assert not complaints
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 from sqlalchemy import select
 
 from inpo_studio.studio import Studio
+from storage.rounds import set_state
 from storage.schema import Choice, Pair
+from tests.browser import round_rows
 from tests.browser.picking import KEYS, PICKER, Row, on_screen, rows, wait_saved
 
 pytestmark = pytest.mark.browser
@@ -241,3 +243,86 @@ def test_a_page_that_closes_before_it_could_send(
     on_screen(again)
     wait_saved(again)
     assert [(row.pair, row.choice) for row in rows(studio)] == [(seen.pair, "left")]
+
+
+def test_a_pair_whose_picture_is_gone_can_be_skipped(
+    serve: Callable[..., Any],
+    studio: Studio,
+    context: BrowserContext,
+    open_page: Callable[[str], Page],
+) -> None:
+    gone: list[str] = []
+
+    def lose_the_first(route: Route) -> None:
+        name = route.request.url.split("/")[-1].split("?")[0]
+        if not gone:
+            gone.append(name)
+        if name in gone:
+            route.fulfill(status=404)
+        else:
+            route.continue_()
+
+    context.route("**/pictures/*", lose_the_first)
+    page = open_page(serve(PROMPTS, 8).url)
+    told = page.locator(f"{PICKER} [data-is=waiting-title]")
+    sentence = "A picture of this pair cannot be loaded; skip it, or reload the page."
+    expect(told).to_have_text(sentence)
+    expect(page.locator(f"{PICKER} .actions [data-do=tie]")).to_be_disabled()
+    page.keyboard.press("ArrowUp")
+    page.locator(f"{PICKER} [data-do=skip]").click()
+    on_screen(page)
+    expect(told).to_be_hidden()
+    page.keyboard.press("Backspace")
+    expect(told).to_be_visible()
+    page.keyboard.press("Space")
+    seen = on_screen(page)
+    page.keyboard.press("ArrowLeft")
+    on_screen(page, other_than=seen.pair)
+    wait_saved(page)
+    assert [(row.choice, row.undone) for row in rows(studio)] == [
+        ("skip", True),
+        ("skip", False),
+        ("left", False),
+    ]
+    assert gone[0] in (rows(studio)[0].left, rows(studio)[0].right)
+
+
+def test_what_choices_went_into(
+    studio: Studio, serve: Callable[..., Any], open_page: Callable[[str], Page]
+) -> None:
+    round_rows.label(studio, 16, held=8)
+    round_rows.add_done(studio, steps=2)
+    failed = round_rows.add_round(studio)
+    attempt = round_rows.begin_training(studio, failed)
+    with studio.database.write() as session:
+        set_state(session, failed.id, "failed", attempt=attempt, failure="Stopped.")
+    round_rows.begin_training(studio, round_rows.add_round(studio))
+    page = open_page(serve([], 0).url)
+    expect(page.locator(f"{PICKER} [data-is=went]")).to_have_text(
+        "24 choices so far: round 1 (done) learnt from 16, "
+        "round 3 (running) is learning from 16, 0 are new."
+    )
+
+
+def test_pictures_of_choices_far_back_are_let_go(
+    serve: Callable[..., Any], open_page: Callable[[str], Page], complaints: list[str]
+) -> None:
+    page = open_page(serve(PROMPTS, 20).url)
+    picture = page.locator(f"{PICKER} [data-is=left] img")
+    shown = []
+    for _ in range(9):
+        shown.append(on_screen(page))
+        picture.evaluate("(image) => { image.kept = true; }")
+        page.keyboard.press("ArrowLeft")
+        on_screen(page, other_than=shown[-1].pair)
+    kept = []
+    for seen in reversed(shown):
+        page.keyboard.press("Backspace")
+        page.wait_for_function(
+            "([picker, pair]) => document.querySelector(picker).dataset.pair === pair",
+            arg=[PICKER, seen.pair],
+        )
+        assert on_screen(page) == seen
+        kept.append(picture.evaluate("(image) => Boolean(image.kept)"))
+    assert kept == 5 * [True] + 4 * [False]
+    assert not complaints

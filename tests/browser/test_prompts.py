@@ -171,13 +171,19 @@ def test_what_there_is_of_each(prompts_page: Page, studio: Studio, complaints: l
     page.locator(f"{TAB} [data-which=starter]").click()
     expect(page.locator(f"{TAB} [data-is=empty]")).to_be_visible()
     page.locator(f"{TAB} [data-which=own]").click()
+    expect(line).to_contain_text("a red barn")
+    line.evaluate("(row) => { row.kept = true; }")
     page.get_by_role("tab", name="Label", exact=True).click()
     page.wait_for_selector('#pair-picker .picker[data-pair]:not([data-pair=""])')
+    expect(page.locator("#pair-picker .picker")).to_be_focused()
     page.keyboard.press("ArrowLeft")
     page.get_by_role("tab", name="Prompts", exact=True).click()
     expect(line).to_contain_text("3 pairs, 1 labelled")
-    page.locator(f"{LINES} button").click()
-    expect(page.locator(TOLD)).to_have_text("4 more pairs of this prompt are being made.")
+    assert line.evaluate("(row) => row.kept"), "the row was made anew"
+    line.get_by_role("button", name="More pairs").click()
+    reply = line.locator(".told")
+    expect(reply).to_have_text("4 more pairs of this prompt are being made.")
+    expect(page.locator(TOLD)).to_be_hidden()
     expect(page.locator(f"{TAB} [data-is=making]")).not_to_be_empty()
     assert len(studio.engine.unfinished("pairs")) == 1
     assert not complaints

@@ -91,6 +91,22 @@ def test_annotators_are_told_apart(
     assert main(["choose", str(path), "--annotator", " "]) == 2
 
 
+def test_choices_are_kept_under_the_configured_name(
+    studio: Studio,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (pair,) = add_pairs(studio, 1)
+    path = tmp_path / "choices.jsonl"
+    path.write_text(json.dumps({"pair": pair.id, "choice": "left"}))
+    (studio.settings.workspace / "studio.toml").write_text('annotator = "Bea"\n')
+    assert run(capfd, "choose", path)["annotator"] == "Bea"
+    monkeypatch.setenv("INPO_STUDIO_ANNOTATOR", "Cleo")
+    assert run(capfd, "choose", path)["annotator"] == "Cleo"
+    assert run(capfd, "choose", path, "--annotator", "Dan")["annotator"] == "Dan"
+
+
 def test_doctor_looks_and_changes_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

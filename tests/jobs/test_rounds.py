@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,17 @@ from inpo_studio.jobs.upkeep import sweep_rounds
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.studio import Studio
 from inpo_studio.studio.align.rounds import round_log, round_status
+from storage.errors import DatabaseAway, StaleAttempt
 from storage.prompts import add_prompts
-from storage.rounds import create_round, get_round, request, resume, round_pairs, set_state
+from storage.rounds import (
+    claim_attempt,
+    create_round,
+    get_round,
+    request,
+    resume,
+    round_pairs,
+    set_state,
+)
 from storage.schema import Comparison, Round
 from tests.jobs.support import MODEL, fake_paint, fake_pipeline, wait_for, with_choices
 
@@ -173,6 +183,54 @@ def test_a_paused_round_goes_on_as_a_new_job(studio: Studio, training: Any) -> N
     status, row = finish(studio, resumed)
     assert (status.state, row.state) == ("done", "done")
     assert row.attempt > made.attempt + 1
+
+
+def test_a_round_that_was_queued_anew_is_left_to_its_new_job(studio: Studio, training: Any) -> None:
+    training(FINE)
+    made = with_choices(studio)
+    old = begin(studio, made)
+    with studio.database.write() as session:
+        request(session, made.id, "pause")
+        resumed = resume(session, made.id, job_id=f"round-{made.id}-2")
+    new = begin(studio, resumed)
+    with embedded_worker(studio.settings):
+        assert studio.engine.wait(old, timeout_s=20).result["state"] == rounds.PASSED_ON
+        assert studio.engine.wait(new, timeout_s=60).result["state"] == "done"
+    assert row_of(studio, made.id).attempt == 2
+
+
+def test_a_run_that_was_taken_over_changes_no_state(studio: Studio) -> None:
+    made = with_choices(studio)
+    context: Any = SimpleNamespace(database=studio.database, job_id=made.job_id)
+    this = rounds._Run(context, made.id)
+    with studio.database.write() as session:
+        this.attempt = claim_attempt(session, made.id)
+        claim_attempt(session, made.id)
+    with pytest.raises(StaleAttempt):
+        rounds._set(this, "done")
+    rounds._fail(this, "It has dried.")
+    context.job_id = "another"
+    rounds._cancel(this)
+    assert row_of(studio, made.id).state == "running"
+
+
+def test_a_database_that_is_away_for_a_moment_ends_no_training(
+    studio: Studio, training: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Any] = []
+    look = rounds._look
+
+    def troubled(*asked: Any) -> None:
+        looks.append(asked)
+        if len(looks) < 4:
+            raise DatabaseAway("The database cannot be reached.")
+        look(*asked)
+
+    monkeypatch.setattr(rounds, "_look", troubled)
+    training("step(1); time.sleep(2.0); step(10); keep()")
+    status, row = finish(studio, with_choices(studio))
+    assert (status.state, row.state, row.attempt) == ("done", "done", 2)
+    assert len(looks) >= 4
 
 
 def test_cancelling_the_job_stops_the_training_and_the_round(studio: Studio, training: Any) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from inpo_studio.jobs import beside
+from inpo_studio.jobs import supply as supplying
 from inpo_studio.jobs.beside import Beside
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.jobs.executor import Executor
@@ -65,7 +68,41 @@ def test_a_worker_fills_a_fresh_workspace_and_stops(
     assert max(per_prompt.values()) - min(per_prompt.values()) <= 3
 
 
-def test_what_fails_is_said_and_not_repeated(studio: Studio) -> None:
+class Failing:
+    """An engine whose jobs fail as soon as they are asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def unfinished(self, kind: str) -> list[Any]:
+        return []
+
+    def find(self, job_id: str) -> Any:
+        return SimpleNamespace(state="failed") if job_id in self.asked else None
+
+    def enqueue(self, kind: str, payload: Any, *, job_id: str, **others: Any) -> None:
+        self.asked.append(job_id)
+
+
+def test_what_fails_is_tried_again_after_ever_longer(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_prompts(studio, ["a red barn"])
+    now, tried = 0.0, []
+    monkeypatch.setattr(supplying, "time", SimpleNamespace(monotonic=lambda: now))
+    settings = replace(studio.settings, keep_ready=WANTED)
+    keeper = Supply(settings, studio.database, Failing())  # type: ignore[arg-type]
+    while len(tried) < 7:
+        if keeper.top_up() is not None:
+            tried.append(now)
+        now += 10.0
+    waits = [later - before for before, later in pairwise(tried)]
+    assert waits == [70, 130, 250, 490, 910, 910]
+    label_prompts(studio, ["a lighthouse"])
+    assert keeper.top_up() is not None
+
+
+def test_what_fails_is_said_and_not_repeated_at_once(studio: Studio) -> None:
     tried = []
 
     def fail(context: JobContext, payload: dict[str, Any]) -> Any:
@@ -74,7 +111,7 @@ def test_what_fails_is_said_and_not_repeated(studio: Studio) -> None:
 
     label_prompts(studio, ["a red barn"])
     settings = replace(studio.settings, keep_ready=WANTED)
-    for starts in (1, 2):  # a worker that is started anew tries once more
+    for starts in (1, 2):  # a worker that is started anew tries at once
         executor = Executor(settings, kinds={"pairs": fail}, keeps_ready=True)
         executor.start()
         try:

@@ -9,7 +9,7 @@ import pytest
 from dbos import DBOS
 
 from inpo_studio.engine import EngineError
-from inpo_studio.jobs.context import JobContext, JobFailed
+from inpo_studio.jobs.context import HandBack, JobContext, JobFailed
 from inpo_studio.jobs.executor import Executor
 from inpo_studio.jobs.worker import embedded_worker, run_worker
 from inpo_studio.processes import WorkerRunning, worker_lock, worker_runs
@@ -112,6 +112,22 @@ def test_a_worker_that_stops_takes_up_nothing_more(
     assert given == jobs[:1]
     assert [studio.engine.status(job_id).state for job_id in jobs] == ["queued"] * 3
     assert "Error" not in (studio.settings.logs / "worker-0.log").read_text()
+
+
+def test_only_what_a_stopping_worker_lets_go_of_is_handed_back_by_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_way(executor: Executor, job_id: str, kind: str, payload: dict[str, Any]) -> Any:
+        raise HandBack
+
+    monkeypatch.setattr(Executor, "_do", give_way)
+    executor = Executor(studio.settings)
+    with pytest.raises(HandBack):
+        executor.work("gives way", "count", {})
+    executor._stopping.set()
+    with pytest.raises(HandBack):
+        executor.work("is let go", "count", {})
+    assert executor._handed_back == {"is let go"}
 
 
 def test_a_stage_that_is_done_is_not_done_again(studio: Studio) -> None:

@@ -7,18 +7,18 @@ import pytest
 from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from storage.choices import live_choices, record_choice, undo_choice, undo_last
+from storage.choices import live_choices, record_choice, undo_choice
 from storage.engines import Database
 from storage.errors import AlreadyChosen, InvalidInput, KeyReused, NotFound, StorageError
-from storage.images import add_image, find_image
+from storage.images import add_image
 from storage.pairs import (
     add_pair,
     count_ready,
     get_pair,
     list_pairs,
     next_unlabelled,
-    restore_pairs,
     retire_pairs,
+    show_only,
 )
 from storage.schema import Choice, Image, Pair, new_id, utc_now
 from tests.storage.rows import MODEL, a_choice, a_done_round, a_pair, a_prompt, an_image
@@ -103,19 +103,16 @@ def test_what_was_not_shown_cannot_be_chosen(database: Database) -> None:
             record_choice(session, key="k", pair_id="none", choice="left", annotator="ann", **shown)
 
 
-def test_undo_goes_back_click_by_click_and_keeps_the_rows(database: Database) -> None:
+def test_undo_keeps_the_rows_and_does_nothing_twice(database: Database) -> None:
     with database.write() as session:
         pairs = [a_pair(session) for _ in range(3)]
         made = [a_choice(session, pair) for pair in pairs]
         bob = a_choice(session, pairs[0], annotator="bob")
-        for expected in reversed(made):
-            undone = undo_last(session, "ann")
-            assert undone is not None
-            assert undone.id == expected.id
-        assert undo_last(session, "ann") is None
+        undone_at = [undo_choice(session, choice.id).undone_at for choice in made]
         assert live_choices(session) == [bob]
         assert len(list(session.scalars(select(Choice)))) == 4
-        assert undo_choice(session, made[0].id).undone_at == made[0].undone_at
+        assert None not in undone_at
+        assert undo_choice(session, made[0].id).undone_at == undone_at[0]
 
 
 def test_the_next_pairs_are_the_oldest_without_a_choice(database: Database) -> None:
@@ -141,7 +138,7 @@ def test_the_next_pairs_are_the_oldest_without_a_choice(database: Database) -> N
         assert count_ready(session, MODEL, None, "ann") == 2
         assert count_ready(session, MODEL, None) == 2
         assert len(list_pairs(session, MODEL, "retired")) == 2
-        assert restore_pairs(session, ids) == 2
+        assert show_only(session, MODEL, None) == 0
         assert [p.id for p in next_unlabelled(session, MODEL, None, 1, "ann")] == [ids[1]]
         assert next_unlabelled(session, "another model", None, 10, "ann") == []
 
@@ -168,6 +165,27 @@ def test_pairs_of_an_adapter_are_apart_from_the_base(database: Database) -> None
             )
 
 
+def test_only_pairs_of_one_adapter_wait_and_what_was_chosen_on_stays(database: Database) -> None:
+    def ready() -> set[str]:
+        with database.read() as session:
+            return {pair.id for pair in list_pairs(session, state="ready")}
+
+    with database.write() as session:
+        adapter_id = a_done_round(session).adapter_id
+        base = [a_pair(session) for _ in range(3)]
+        aligned = [a_pair(session, adapter_id=adapter_id) for _ in range(2)]
+        elsewhere = a_pair(session, model="another model")
+        a_choice(session, base[0])
+        undo_choice(session, a_choice(session, base[1]).id)
+        retire_pairs(session, [aligned[0].id])
+    with database.write() as session:
+        assert show_only(session, MODEL, adapter_id) == 2
+    assert ready() == {base[0].id, *(pair.id for pair in aligned), elsewhere.id}
+    with database.write() as session:
+        assert show_only(session, MODEL, None) == 2
+    assert ready() == {*(pair.id for pair in base), elsewhere.id}
+
+
 def test_a_repeated_job_adds_nothing_twice(database: Database) -> None:
     with database.write() as session:
         prompt = a_prompt(session)
@@ -189,12 +207,6 @@ def test_a_repeated_job_adds_nothing_twice(database: Database) -> None:
     with database.read() as session:
         assert get_pair(session, "pair-1").second_image.seed == 2**63 - 1
         assert len(list(session.scalars(select(Image)))) == 2
-        settings = {"guidance": 3.0, "steps": 20, "width": 128, "height": 128}
-        same = {"prompt_id": prompt.id, "model": MODEL, "adapter_id": None, **settings}
-        found = find_image(session, seed=7, **same)  # type: ignore[arg-type]
-        assert found is not None
-        assert found.id == "image-7"
-        assert find_image(session, seed=9, **same) is None  # type: ignore[arg-type]
 
 
 def test_seeds_beyond_the_column_are_refused(database: Database) -> None:

@@ -5,13 +5,15 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from storage import engines
 from storage.engines import Database, open_database, wal_is_safe
-from storage.errors import DatabaseBusy, DiskFull, StorageError
+from storage.errors import DatabaseAway, DatabaseBusy, DiskFull, StorageError
+from storage.failures import as_storage_error
 from storage.progress import get_progress, set_progress
 from storage.prompts import add_prompts, list_prompts
 
@@ -126,6 +128,22 @@ def test_a_writer_that_waits_too_long_says_so(
     with database.write(), pytest.raises(DatabaseBusy, match="busy"), database.write():
         pass
     database.dispose()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (psycopg.errors.AdminShutdown("terminating connection"), DatabaseAway),
+        (psycopg.errors.CannotConnectNow("the database system is starting up"), DatabaseAway),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), DatabaseAway),
+        (psycopg.errors.LockNotAvailable("canceling statement"), DatabaseBusy),
+        (psycopg.errors.QueryCanceled("canceling statement"), type(None)),
+    ],
+)
+def test_a_server_that_is_started_again_may_be_waited_for(
+    error: Exception, kind: type[object]
+) -> None:
+    assert type(as_storage_error(error)) is kind
 
 
 def test_a_full_disk_says_so_and_keeps_what_was_saved(sqlite_database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Choices: recorded as shown, undone, taken in from files whole or not at all."""
+"""Choices: recorded as shown, taken in from files whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from inpo_studio.studio.label.choices import (
     as_stored,
     import_choices,
     record_choice,
-    undo_choice,
 )
-from inpo_studio.studio.label.pairs import ready_count
 from inpo_studio.studio.overview import overview
 from storage.choices import live_choices
 from storage.schema import Choice, Pair
@@ -39,25 +37,6 @@ def test_a_choice_shown_the_other_way_round_is_flipped_for_export(studio: Studio
     click(studio, first, "one")
     click(studio, second, "two", swapped=True)
     assert [as_stored(choice) for choice in live(studio)] == ["left", "right"]
-
-
-def test_undo_goes_back_one_by_one(studio: Studio) -> None:
-    pairs = add_pairs(studio, 3)
-    for pair in pairs:
-        click(studio, pair, pair.id)
-    assert ready_count(studio) == 0
-    undone = [undo_choice(studio) for _ in range(4)]
-    assert [None if choice is None else choice.pair_id for choice in undone] == [
-        *reversed([pair.id for pair in pairs]),
-        None,
-    ]
-    assert ready_count(studio) == 3
-
-
-def test_undo_stays_with_the_present_model(studio: Studio) -> None:
-    (other,) = add_pairs(studio, 1, model="a/b")
-    click(studio, other, "other")
-    assert undo_choice(studio) is None
 
 
 def test_importing_again_changes_nothing_and_a_new_mind_replaces(studio: Studio) -> None:

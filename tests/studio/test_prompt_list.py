@@ -5,11 +5,12 @@ from __future__ import annotations
 from uuid import uuid4
 
 from inpo_studio.studio import Studio
-from inpo_studio.studio.label.choices import record_choice, undo_choice
+from inpo_studio.studio.label.choices import record_choice
 from inpo_studio.studio.label.pairs import request_pairs
 from inpo_studio.studio.label.prompt_list import PromptLine, Which, prompt_list
 from inpo_studio.studio.label.prompts import comparison_prompts, label_prompts
 from inpo_studio.studio.label.starters import STARTERS, add_starters
+from storage.choices import undo_choice
 from storage.progress import set_progress
 from tests.studio.workspace import add_pairs
 
@@ -46,22 +47,24 @@ def test_search_takes_what_is_typed_as_it_is(studio: Studio) -> None:
 def test_counts_are_of_this_model_and_of_live_choices(studio: Studio) -> None:
     pairs = add_pairs(studio, 4, prompts=2)
     add_pairs(studio, 2, prompts=2, model="some/model")
-    for pair in pairs[:3]:
-        for annotator in ("me", "you"):
-            record_choice(
-                studio,
-                key=uuid4().hex,
-                pair_id=pair.id,
-                choice="left",
-                left_image_id=pair.first_image_id,
-                right_image_id=pair.second_image_id,
-                annotator=annotator,
-            )
+    made = [
+        record_choice(
+            studio,
+            key=uuid4().hex,
+            pair_id=pair.id,
+            choice="left",
+            left_image_id=pair.first_image_id,
+            right_image_id=pair.second_image_id,
+            annotator=annotator,
+        )
+        for pair in pairs[:3]
+        for annotator in ("me", "you")
+    ]
     second, first = prompt_list(studio).lines
     assert (first.pairs, first.labelled, second.pairs, second.labelled) == (2, 2, 2, 1)
-    for _ in range(3):
-        undo_choice(studio, "me")
-        undo_choice(studio, "you")
+    with studio.database.write() as session:
+        for choice in made:
+            undo_choice(session, choice.id)
     assert [line.labelled for line in prompt_list(studio).lines] == [0, 0]
     assert isinstance(first, PromptLine)
     assert first.comparisons == 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
@@ -34,6 +36,7 @@ from storage.prompts import add_prompts, list_prompts
 from storage.rounds import claim_attempt, request, set_state
 from storage.schema import Answer, Choice, Round, RoundState
 from tests.labelled import add_chosen_pairs
+from tests.storage.rows import put_in_state
 from tests.studio.workspace import add_done_round, add_pairs
 
 
@@ -294,6 +297,50 @@ def test_a_round_at_work_keeps_its_weights(studio: Studio) -> None:
     add_steps(studio, made.id, [2], "running")
     with pytest.raises(IllegalTransition, match="wait until it rests"):
         keep_checkpoint(studio, made.id, 2)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "paused", "failed"])
+def test_weights_stay_while_another_round_trains_from_them(
+    studio: Studio, state: RoundState
+) -> None:
+    choose_all(studio)
+    made = start_round(studio)
+    add_steps(studio, made.id, [2, 4], "failed")
+    late = keep_checkpoint(studio, made.id, 4)
+    child = start_round(studio, parent=made.id)
+    with studio.database.write() as session:
+        put_in_state(session, session.get_one(Round, child.id), state)
+    with pytest.raises(IllegalTransition, match=f"Round 2, .* is {state}; let it end or cancel"):
+        keep_checkpoint(studio, made.id, 2)
+    assert keep_checkpoint(studio, made.id, 4).id == late.id, "those it has"
+    with studio.database.write() as session:
+        put_in_state(session, session.get_one(Round, child.id), "done")
+    assert keep_checkpoint(studio, made.id, 2).step == 2
+
+
+@contextmanager
+def statements(*asked: Engine) -> Iterator[list[str]]:
+    """What is sent to the database meanwhile."""
+    seen: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *others: Any) -> None:
+        seen.append(statement)
+
+    for engine in asked:
+        event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    for engine in asked:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_planning_and_adopting_load_no_pictures(studio: Studio) -> None:
+    choose_all(studio)
+    done = add_done_round(studio)
+    with statements(studio.database.reader, studio.database.writer) as sent:
+        plan_round(studio, which="fresh")
+        adopt_round(studio, done.id)
+    assert sent
+    assert not [statement for statement in sent if "JOIN images" in statement]
 
 
 def test_the_end_of_a_rounds_log(studio: Studio) -> None:

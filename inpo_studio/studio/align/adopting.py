@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy.orm import Session
-
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
-from storage import choices, model_states, pairs, rounds
+from storage import model_states, pairs, rounds
 from storage.adapters import list_adapters
 from storage.schema import Adapter
 
@@ -21,7 +19,7 @@ def adopt_round(studio: Studio, round_id: str | None) -> int:
     with studio.database.write() as session:
         model_states.adopt_round(session, model, round_id)
         policy = None if round_id is None else rounds.get_round(session, round_id).adapter_id
-        return _pairs_of_policy(session, model, policy)
+        return pairs.show_only(session, model, policy)
 
 
 def keep_checkpoint(studio: Studio, round_id: str, step: int) -> Adapter:
@@ -29,7 +27,7 @@ def keep_checkpoint(studio: Studio, round_id: str, step: int) -> Adapter:
 
     A paused, failed or cancelled round is thereby done. Where the round is adopted, its pairs
     follow as when a round is adopted. Raises StudioError where nothing was kept of that step,
-    IllegalTransition while the round is worked on.
+    IllegalTransition while the round is worked on, or a round that starts from it has not ended.
     """
     with studio.database.write() as session:
         row = rounds.get_round(session, round_id)
@@ -46,13 +44,5 @@ def keep_checkpoint(studio: Studio, round_id: str, step: int) -> Adapter:
         row = rounds.use_adapter(session, round_id, kept[step].id)
         adopted = model_states.adopted_round(session, row.model)
         if adopted is not None and adopted.id == round_id:
-            _pairs_of_policy(session, row.model, row.adapter_id)
+            pairs.show_only(session, row.model, row.adapter_id)
         return kept[step]
-
-
-def _pairs_of_policy(session: Session, model: str, adapter_id: str | None) -> int:
-    """Retire the open pairs of other adapters and bring back this one's; how many were retired."""
-    chosen = {found.pair_id for found in choices.live_choices(session, model)}
-    open_pairs = [pair for pair in pairs.list_pairs(session, model) if pair.id not in chosen]
-    pairs.restore_pairs(session, [p.id for p in open_pairs if p.adapter_id == adapter_id])
-    return pairs.retire_pairs(session, [p.id for p in open_pairs if p.adapter_id != adapter_id])

@@ -16,14 +16,14 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import Objective
 from inpo_studio.studio import Studio
-from inpo_studio.studio.align.lineage import Lineage, lineage
-from inpo_studio.studio.align.planning import DECIDED, RoundPlan, plan_round
+from inpo_studio.studio.align.planning import RoundPlan, plan_round
 from inpo_studio.studio.align.round_words import OBJECTIVES, STATES, about, some
 from inpo_studio.studio.align.rounds import start_round
-from inpo_studio.studio.align.watching import Watched, at_work, to_watch, watched
+from inpo_studio.studio.align.watching import at_work
 from inpo_studio.studio.errors import StudioError
 from inpo_studio.studio.label.standing import USEFUL_CHOICES, standing
 from storage import model_states, rounds
+from storage.choices import DECIDED
 from storage.schema import Choice, Pair, Prompt, Round
 
 LEAST_CHOICES = 8
@@ -79,25 +79,6 @@ class Plan:
     """The number of a round that waits to be resumed."""
     labellers: list[Labeller]
     objectives: list[Offered]
-
-
-@dataclass(frozen=True)
-class Aligning:
-    """All of the page at one moment."""
-
-    plan: Plan
-    lineage: Lineage
-    watched: Watched | None
-
-
-def aligning(studio: Studio, wish: Wish | None = None, watch: str | None = None) -> Aligning:
-    """Return the whole page: the plan, the tree, and the round to watch."""
-    shown = watch or to_watch(studio)
-    return Aligning(
-        plan_next(studio, wish),
-        lineage(studio),
-        None if shown is None else watched(studio, shown),
-    )
 
 
 def plan_next(studio: Studio, wish: Wish | None = None) -> Plan:

@@ -144,7 +144,7 @@ def _rests(row: Round) -> bool:
 
 def _pointless(name: str, row: Round) -> bool:
     """A wish that the state allows but that would change nothing, or nothing one wants."""
-    return row.state in ("cancelled", "failed") or (name == "pause" and row.state == "paused")
+    return row.state == "cancelled" or (name == "pause" and row.state == "paused")
 
 
 def _card(row: Round, depth: int, parent: Round | None, adopted: bool, facts: Facts) -> RoundCard:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import select
@@ -17,16 +17,25 @@ from inpo_studio.studio import Studio
 from inpo_studio.studio.align.estimates import Source, estimate
 from inpo_studio.studio.errors import StudioError
 from inpo_studio.studio.label.standing import USEFUL_CHOICES
-from storage import choices, model_states, rounds
+from storage import model_states, rounds
 from storage.adapters import get_adapter
-from storage.frozen import selected
-from storage.schema import Choice, Round, RoundPair
+from storage.choices import live
+from storage.frozen import usable
+from storage.schema import Answer, Choice, Pair, Prompt, Round, RoundPair, Split
 
-DECIDED = ("left", "right", "tie")
 STEPS_ROUNDED_TO = 10
 MOST_DRAWINGS = 8
 
 Which = Literal["all", "fresh"]
+
+
+class Usable(NamedTuple):
+    """What a plan needs of a choice that a round would freeze; there may be many thousands."""
+
+    choice: Answer
+    split: Split
+    first_image_id: str
+    second_image_id: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ def plan_round(
     model = studio.settings.model
     with studio.database.read() as session:
         found = usable_choices(session, model, selection_of(which, annotators))
-        learnt = [choice for choice in found if choice.pair.prompt.split == "train"]
+        learnt = [choice for choice in found if choice.split == "train"]
         before = find_parent(session, model, parent)
         config = configure(session, len(learnt), changes or {}, before)
         pictures = _new_pictures(session, model, found, before)
@@ -160,10 +169,12 @@ def selection_of(which: Which, annotators: Sequence[str] | None) -> dict[str, An
     return {"which": which, "annotators": names}
 
 
-def usable_choices(session: Session, model: str, selection: dict[str, Any] | None) -> list[Choice]:
+def usable_choices(session: Session, model: str, selection: dict[str, Any] | None) -> list[Usable]:
     """Return the choices a round would freeze: sides and ties, on training and validation."""
-    kept = selected(session, choices.live_choices(session, model), selection)
-    return [choice for choice in kept if choice.choice in DECIDED]
+    columns: list[Any] = [Choice.choice, Prompt.split, Pair.first_image_id, Pair.second_image_id]
+    query = select(*columns).join(Choice.pair).join(Prompt, Pair.prompt_id == Prompt.id)
+    rows = session.execute(usable(live(query, model), selection))
+    return [Usable._make(row) for row in rows]
 
 
 def find_parent(session: Session, model: str, parent: str | EllipsisType | None) -> Round | None:
@@ -185,13 +196,11 @@ def find_parent(session: Session, model: str, parent: str | EllipsisType | None)
 
 
 def _new_pictures(
-    session: Session, model: str, found: Sequence[Choice], parent: Round | None
+    session: Session, model: str, found: Sequence[Usable], parent: Round | None
 ) -> int:
     """How many pictures no earlier round from this parent has inverted."""
     pictures = {
-        image_id
-        for choice in found
-        for image_id in (choice.pair.first_image_id, choice.pair.second_image_id)
+        image_id for choice in found for image_id in (choice.first_image_id, choice.second_image_id)
     }
     query = (
         select(RoundPair.winner_image_id, RoundPair.loser_image_id)

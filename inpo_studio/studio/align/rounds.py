@@ -15,7 +15,6 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
 from inpo_studio.studio.align.adopting import adopt_round, keep_checkpoint
 from inpo_studio.studio.align.planning import (
-    DECIDED,
     RoundPlan,
     Which,
     configure,
@@ -35,7 +34,6 @@ from storage.transitions import WORKED_ON
 
 __all__ = [
     "AT_REST",
-    "DECIDED",
     "ENDED",
     "RoundPlan",
     "RoundStatus",
@@ -93,7 +91,7 @@ def start_round(
     asked = {**(changes or {}), **_named(steps=steps, objective=objective, seed=seed)}
     with studio.database.write() as session:
         found = usable_choices(session, model, selection)
-        clear = sum(choice.pair.prompt.split == "train" for choice in found)
+        clear = sum(choice.split == "train" for choice in found)
         if not clear:
             raise StudioError(_nothing_to_learn(model, selection))
         before = find_parent(session, model, parent)

@@ -1,4 +1,4 @@
-"""Choices: record one, undo the last, take in a file of them."""
+"""Choices: record one, take in a file of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from inpo_studio.studio import Studio
@@ -60,27 +59,6 @@ def record_choice(
             annotator=check_annotator(annotator),
             milliseconds=milliseconds,
         )
-
-
-def undo_choice(studio: Studio, annotator: str = DEFAULT_ANNOTATOR) -> Choice | None:
-    """Undo the annotator's last live choice on the present model's pairs; None without one.
-
-    Rounds that froze it keep it.
-    """
-    last = (
-        select(Choice.id)
-        .join(Choice.pair)
-        .where(
-            Pair.model == studio.settings.model,
-            Choice.annotator == check_annotator(annotator),
-            Choice.undone_at.is_(None),
-        )
-        .order_by(Choice.position.desc())
-        .limit(1)
-    )
-    with studio.database.write() as session:
-        choice_id = session.scalar(last)
-        return None if choice_id is None else stored.undo_choice(session, choice_id)
 
 
 def import_choices(

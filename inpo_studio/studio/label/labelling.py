@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from inpo_studio.studio import Studio
@@ -120,13 +120,13 @@ class Labelling:
         return Batch([_shuffled(pair) for pair in found], [p for p in holding if p not in kept])
 
     def _still_open(self, session: Session, annotator: str, pair_ids: Collection[str]) -> set[str]:
-        chosen = select(Choice.pair_id).where(Choice.undone_at.is_(None))
+        chosen = exists().where(Choice.pair_id == Pair.id, Choice.undone_at.is_(None))
         if self._overlap:
             chosen = chosen.where(Choice.annotator == annotator)
         query = select(Pair.id).where(
             Pair.id.in_(list(pair_ids)),
             Pair.state == "ready",
-            Pair.id.not_in(chosen),
+            ~chosen,
             Pair.model == self._studio.settings.model,  # a page may not know of a change of model
         )
         return set(session.scalars(query))

@@ -18,11 +18,13 @@ from storage.transitions import WORKED_ON
 USEFUL_CHOICES = 64
 """Clear choices from which trials with simulated tastes learnt a plain taste."""
 _CLEAR = ("left", "right", "tie")
+_IN_VAIN = ("failed", "cancelled")
+"""States of rounds that nothing came of."""
 
 
 @dataclass(frozen=True)
 class WentInto:
-    """A round and how many choices it froze."""
+    """A round and how many choices it learns or learnt from."""
 
     number: int
     state: RoundState
@@ -76,7 +78,7 @@ def standing(studio: Studio, annotator: str | None = None) -> Standing:
         rounds=[
             WentInto(found.number, found.state, frozen[found.id])
             for found in rounds
-            if found.id in frozen
+            if found.id in frozen and found.state not in _IN_VAIN
         ],
         problem="" if ready else _problem(studio),
     )
@@ -96,7 +98,7 @@ def _fresh(model: str) -> Select[Any]:
     learnt = (
         exists()
         .where(RoundPair.choice_id == Choice.id, RoundPair.round_id == Round.id)
-        .where(Round.state.not_in(("failed", "cancelled")))
+        .where(Round.state.not_in(_IN_VAIN))
     )
     return _clear(model).where(~learnt)
 

@@ -32,8 +32,8 @@ from storage.errors import NotFound
 
 _HERE = Path(__file__).resolve().parent
 _SCRIPTS = (
-    *("words.js", "curves.js", "charts.js", "strips.js", "exports.js", "rounds.js", "start.js"),
-    "align.js",
+    *("../nodes.js", "words.js", "curves.js", "charts.js", "strips.js", "exports.js", "rounds.js"),
+    *("start.js", "align.js"),
 )
 
 

@@ -152,26 +152,21 @@ function paintWatchedButtons(working) {
 
 const inUse = (number) => known.rounds && known.rounds.value.adopted_number === number;
 
-// Send what a button asks for, once; the sentence of the answer is shown. Returns the answer.
-async function send(name, data, refuse = tell) {
-  if (pending) return null;
+// Send what a button asks for, once; the sentence of the answer is shown.
+async function send(name, data) {
+  if (pending) return;
   pending = true;
   paint();
-  let found = null;
   try {
-    found = await server[name]({ studio, ...data });
-    if (found.retry || found.refused) refuse(found.retry || found.refused);
-    else {
-      tell(found.told);
-      if (found.started) chosen = null;
-    }
+    const found = await server[name]({ studio, ...data });
+    tell(found.retry || found.refused || found.told);
+    if (found.started) chosen = null;
   } catch {
-    refuse("The studio does not answer; nothing was changed.");
+    tell("The studio does not answer; nothing was changed.");
   }
   await look();
   pending = false;
   paint();
-  return found;
 }
 
 function branch(roundId) {

@@ -6,6 +6,7 @@ const FORMS = {
 };
 const exportsOf = new Map(); // round id -> the server's last answer, or null before the first
 const AT_CHECK = ["waiting", "working"];
+let bringing = false; // a LoRA is on its way, maybe for minutes; the other buttons work meanwhile
 let exportBusy = ""; // round id and form whose file is being made
 let askedAt = 0;
 
@@ -147,17 +148,32 @@ setInterval(() => {
 function paintBring(local) {
   part("bring").hidden = !local;
   const source = part("bring-source").value.trim();
-  part("bring-go").disabled = pending || !source;
-  say(part("bring-go"), pending && source ? "One moment …" : "Add it");
+  part("bring-go").disabled = bringing || !source;
+  say(part("bring-go"), bringing ? "One moment …" : "Add it");
 }
 
 async function bringLora() {
-  sayOrHide(part("bring-problem"), "");
-  const found = await send("bring", {
-    source: part("bring-source").value.trim(),
-    name: part("bring-name").value.trim(),
-    ignore_text_encoder: part("bring-ignore").checked,
-  }, (sentence) => sayOrHide(part("bring-problem"), sentence));
+  if (bringing) return;
+  const problem = (sentence) => sayOrHide(part("bring-problem"), sentence);
+  bringing = true;
+  problem("");
+  paint();
+  let found = null;
+  try {
+    found = await server.bring({
+      studio,
+      source: part("bring-source").value.trim(),
+      name: part("bring-name").value.trim(),
+      ignore_text_encoder: part("bring-ignore").checked,
+    });
+    if (found.brought) tell(found.told);
+    else problem(found.retry || found.refused);
+  } catch {
+    problem("The studio does not answer; nothing was changed.");
+  }
+  await look();
+  bringing = false;
+  paint();
   if (!found || !found.brought) return;
   part("bring-source").value = part("bring-name").value = "";
   part("bring-ignore").checked = false;

@@ -29,14 +29,16 @@ function factsText(round) {
   return [learnt + which, steps + time].filter(Boolean).join(" · ");
 }
 
-function cardButtons(round, shownId) {
+// The next round cannot be planned while one is at work, so nothing is branched from meanwhile.
+function cardButtons(round, shownId, working) {
   const wanted = ["adopt", "branch", "resume", "compare", "export"].filter((name) => round.actions.includes(name)
-    && !(name === "adopt" && round.adopted) && !(name === "compare" && !compareTab()));
+    && !(name === "adopt" && round.adopted) && !(name === "branch" && working)
+    && !(name === "compare" && !compareTab()));
   if (round.id !== shownId && !round.imported) wanted.push("watch");
   return wanted;
 }
 
-function paintCard(card, round, shownId) {
+function paintCard(card, round, shownId, working) {
   const at = (name) => card.querySelector('[data-at="' + name + '"]');
   card.dataset.round = round.id;
   card.dataset.state = round.state;
@@ -55,7 +57,7 @@ function paintCard(card, round, shownId) {
   at("changes").hidden = changed.length === 0;
   keep(at("changes"), changed, (one) => one.label, () => make("span", "pill st-number"),
     (pill, one) => say(pill, one.label + " " + one.value));
-  keep(at("buttons"), cardButtons(round, shownId), (name) => name, (name) => actionButton(name));
+  keep(at("buttons"), cardButtons(round, shownId, working), (name) => name, (name) => actionButton(name));
   paintExport(at, round);
   keep(at("thumbs"), round.thumbnails, (sample) => sample.id, picture);
   paintKept(at, round);
@@ -92,7 +94,7 @@ function paintTree(tree, shownId) {
   part("revert").hidden = tree.adopted_number === null;
   keep(part("tree"), tree.rounds, (round) => round.id,
     () => part("card").content.firstElementChild.cloneNode(true),
-    (card, round) => paintCard(card, round, shownId));
+    (card, round) => paintCard(card, round, shownId, tree.at_work));
 }
 
 // The Compare page's tab, where there is one; it hears which round is meant.
@@ -103,6 +105,8 @@ const compareTab = () => tabNamed("Compare");
 function compare(roundId) {
   const tab = compareTab();
   if (!tab) return;
+  window.studioCompare = roundId; // a page that was never opened begins only now, and reads it
   tab.click();
+  tabNamed("Side by side")?.click();
   document.dispatchEvent(new CustomEvent("studio-compare", { detail: { round: roundId } }));
 }

@@ -116,7 +116,7 @@ function onPointer(event) {
 
 async function refresh() {
   if (isOpen()) await refill(true);
-  else if (!result) {
+  else if (!result || unreachable) { // beside a result, until the studio answers again
     await lookAround();
     paint();
   }

@@ -7,13 +7,15 @@ const MORE = 12;
 const root = element;
 const part = (name) => root.querySelector('[data-is="' + name + '"]');
 const act = (name) => root.querySelector('[data-do="' + name + '"]');
-let view = { base: null, round: null, ...USUAL, prompts: MORE };
+// A button under Align may have asked for a round before this page was there.
+let view = { base: null, round: window.studioCompare || null, ...USUAL, prompts: MORE };
 let studio = "";
 let found = null; // the last answer, with the names of both sides
 let tried = new Set(); // views whose missing pictures were asked for by this page
 let looking = false;
 let again = false;
 let trouble = "";
+let ownAsks = 0; // drawings of own prompts that were asked for
 
 const call = (name, data) => server[name]({ studio, ...view, ...data });
 const visible = () => root.isConnected && document.visibilityState === "visible"
@@ -151,16 +153,22 @@ async function drawOwn(event) {
   const prompt = part("own-prompt").value.trim();
   if (!prompt) return;
   const seed = Number(part("own-seed").value);
+  const mine = ++ownAsks;
   part("own-told").textContent =
     found.training === null ? "Drawing…" : waitsText(found.training);
   const answer = await viewer.ask(prompt, seed, 1, true);
-  if (!answer) return;
+  if (mine !== ownAsks) return; // what is told is about a later one
+  if (!answer) {
+    part("own-told").textContent = OWN_LEFT;
+    return;
+  }
   part("own-told").textContent = answer.problem || "";
   if (answer.problem) return;
   part("own-prompt").value = "";
   const cell = { ...answer, prompt, seed, labelled: false, own: true };
   viewer.choose(cell);
   await look();
+  if (mine !== ownAsks) return;
   const known = found.cells.find((one) => keyOf(one) === keyOf(cell));
   part("own-told").textContent = known && known.labelled
     ? "This prompt was labelled by, so the comparison says less." : "";
@@ -207,7 +215,10 @@ part("drawer").addEventListener("submit", (event) => {
 document.addEventListener("studio-compare", (event) => {
   const to = { base: null, round: event.detail.round };
   if (found && found.state !== "empty") change(to);
-  else view = { ...view, ...to };
+  else {
+    view = { ...view, ...to };
+    again = looking; // that look asks for something else
+  }
 });
 document.addEventListener("visibilitychange", () => visible() && look());
 let opened = false;

@@ -12,6 +12,8 @@ const some = (count, one, many) => count + " " + (count === 1 ? one : many);
 const waitsText = (number) =>
   "Round " + number + " is training: pictures come when it has ended or is paused.";
 
+const OWN_LEFT = "Not shown: something else was asked for meanwhile; press Draw again.";
+
 function settingsText(view) {
   return "Guidance " + view.guidance + " · " + some(view.steps, "step", "steps")
     + " · " + some(view.seeds, "seed", "seeds");

@@ -1,6 +1,7 @@
 // The pair picker: what is on screen, the keys, and the pairs that come next.
 const AHEAD = 5; // pairs that wait behind the one on screen, at least
 const AT_ONCE = 3;
+const NEAR = 5; // choices whose pictures are kept for an undo; earlier ones are loaded anew
 const POLL_MS = 4000;
 const POLL_EMPTY_MS = 1000;
 
@@ -23,7 +24,8 @@ const visible = () => root.isConnected && document.visibilityState === "visible"
 
 function paint() {
   const pair = queue[0];
-  const ready = pair && pairIsReady(pair);
+  const ready = Boolean(pair) && pairIsReady(pair);
+  const lost = Boolean(pair) && pairIsLost(pair);
   part("prompt").textContent = pair ? pair.prompt : "";
   for (const side of ["left", "right"]) {
     const spot = part(side);
@@ -31,23 +33,24 @@ function paint() {
     if (!image) spot.replaceChildren();
     else if (spot.firstChild !== image) spot.replaceChildren(image);
   }
-  part("waiting").hidden = Boolean(pair);
-  part("pictures").classList.toggle("empty", !pair);
-  if (!pair) {
-    const [title, text] = waitingText(standing);
+  const empty = !pair || lost;
+  part("waiting").hidden = !empty;
+  part("pictures").classList.toggle("empty", empty);
+  if (empty) {
+    const [title, text] = lost ? LOST : waitingText(standing);
     part("waiting-title").textContent = title;
     part("waiting-text").textContent = text;
   }
   root.dataset.pair = ready ? pair.id : "";
+  const able = { undo: past.length > 0, skip: ready || lost };
   for (const button of root.querySelectorAll("[data-do]")) {
-    const needed = button.dataset.do === "undo" ? past.length > 0 : Boolean(ready);
-    button.disabled = !needed;
+    button.disabled = !(able[button.dataset.do] ?? ready);
   }
   if (ready && pair.shownAt === null) {
     pair.shownAt = performance.now();
-  } else if (pair && !ready) {
-    const wanted = [pair.pictures[pair.left], pair.pictures[pair.right]];
-    Promise.all(wanted.map((picture) => picture.whenReady)).then(() => queue[0] === pair && paint());
+  } else if (pair && !ready && !lost) {
+    Promise.all(picturesOf(pair).map((picture) => picture.settled))
+      .then(() => queue[0] === pair && paint());
   }
   paintStanding();
 }
@@ -87,11 +90,15 @@ function tally(pair, choice, step) {
 
 function choose(choice) {
   const pair = queue[0];
-  if (!pair || !outbox || !pairIsReady(pair) || pair.shownAt === null) return;
+  if (!pair || !outbox) return;
+  const seen = pairIsReady(pair) && pair.shownAt !== null;
+  if (!seen && !(choice === "skip" && pairIsLost(pair))) return;
   const key = freshId();
-  const milliseconds = Math.min(2 ** 31 - 1, Math.round(performance.now() - pair.shownAt));
+  const milliseconds = !seen ? null
+    : Math.min(2 ** 31 - 1, Math.round(performance.now() - pair.shownAt));
   queue.shift();
   past.push({ key, choice, pair });
+  forget(past[past.length - 1 - NEAR]);
   root.classList.remove("zoomed");
   tally(pair, choice, 1);
   outbox.add({ about: pair.id, call: "commit_choice", data: { key, pair_id: pair.id, choice,
@@ -99,6 +106,13 @@ function choose(choice) {
   paint();
   tell("");
   if (queue.length <= 2) refill(); // otherwise once this choice is safe
+}
+
+// Each pair holds two pictures: those of a long session would fill the memory.
+function forget(item) {
+  if (!item || !item.pair) return;
+  item.shown = describe(item.pair);
+  item.pair = null;
 }
 
 function pairOf(item) {

@@ -5,6 +5,9 @@ const NAMES = {
   both_bad: "both bad", skip: "skipped",
 };
 
+// [title, text] where a picture of the pair on screen cannot be had.
+const LOST = ["A picture of this pair cannot be loaded; skip it, or reload the page.", ""];
+
 const some = (count, one, many) => count + " " + (count === 1 ? one : many);
 
 function countText(standing) {
@@ -20,7 +23,8 @@ function countText(standing) {
 
 function wentText(standing) {
   const into = standing.rounds.map(
-    (round) => "round " + round.number + " (" + round.state + ") learnt from " + round.choices
+    (round) => "round " + round.number + " (" + round.state + ") "
+      + (round.state === "done" ? "learnt from " : "is learning from ") + round.choices
   );
   const rest = standing.fresh + " are new";
   return some(standing.choices, "choice", "choices") + " so far: "

@@ -62,7 +62,7 @@ def prompts_tab(studio: Studio) -> gr.HTML:
     return gr.HTML(
         html_template=_read("prompts.html"),
         css_template=_read("prompts.css"),
-        js_on_load=_read("prompts.js"),
+        js_on_load=_read("../nodes.js") + _read("prompts.js"),
         apply_default_css=False,
         elem_id="own-prompts",
         server_functions=server_functions(studio),

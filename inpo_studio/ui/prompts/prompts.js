@@ -16,7 +16,8 @@ const some = (count, one, many) => count + " " + (count === 1 ? one : many);
 const written = part("text");
 let which = "all";
 let limit = STEP;
-let shown = "";
+let reply = null; // to “More pairs”: { id, sentence, refused }, shown in the row of that prompt
+let replyTimer = null;
 let busy = false;
 let asked = 0;
 
@@ -39,34 +40,50 @@ function count() {
   root.querySelector("[data-do=make]").disabled = busy || !lines;
 }
 
-function node(kind, name, text) {
-  const made = document.createElement(kind);
-  made.className = name;
-  made.textContent = text;
-  return made;
+function tellInRow(id, sentence, refused) {
+  clearTimeout(replyTimer);
+  reply = { id, sentence, refused };
+  [...part("lines").children].forEach(paintReply);
+  if (sentence) replyTimer = setTimeout(() => tellInRow(id, "", false), 8000);
 }
 
-function lineOf(line) {
-  const row = document.createElement("li");
-  const text = node("span", "text", line.text);
+function paintReply(row) {
+  const told = row.lastChild;
+  const mine = reply && reply.id === row.dataset.key;
+  sayOrHide(told, mine ? reply.sentence : "");
+  told.classList.toggle("refused", Boolean(mine && reply.refused));
+}
+
+function moreButton(id) {
+  const more = make("button", "st-button small", "More pairs");
+  more.type = "button";
+  more.dataset.more = id;
+  more.title = "Make four more pairs of this prompt";
+  return more;
+}
+
+function rowOf(line) {
+  const row = make("li");
+  const text = make("span", "text", line.text);
   text.dir = "auto";
   text.title = line.text;
+  const more = line.split === "held_out" ? make("span") : moreButton(line.id);
+  const told = make("p", "told");
+  told.setAttribute("role", "status");
+  row.append(text, make("span", "st-chip"), make("span", "counts"), more, told);
+  return row;
+}
+
+function paintRow(row, line) {
+  const [, role, counts] = row.children;
   const [word, tone, why] = ROLES[line.split];
-  const role = node("span", "st-chip", word);
+  const held = line.split === "held_out";
+  say(role, word);
   role.dataset.tone = tone;
   role.title = why;
-  const held = line.split === "held_out";
-  const counts = held ? some(line.comparisons, "comparison", "comparisons")
-    : line.pairs ? some(line.pairs, "pair", "pairs") + ", " + line.labelled + " labelled" : "no pairs yet";
-  row.append(text, role, node("span", "counts", counts));
-  if (!held) {
-    const more = node("button", "st-button small", "More pairs");
-    more.type = "button";
-    more.dataset.more = line.id;
-    more.title = "Make four more pairs of this prompt";
-    row.append(more);
-  } else row.append(document.createElement("span"));
-  return row;
+  say(counts, held ? some(line.comparisons, "comparison", "comparisons")
+    : line.pairs ? some(line.pairs, "pair", "pairs") + ", " + line.labelled + " labelled" : "no pairs yet");
+  paintReply(row);
 }
 
 function paint(found) {
@@ -78,10 +95,7 @@ function paint(found) {
   part("empty").textContent = part("search").value.trim() ? "No prompt holds this text."
     : which === "own" ? "You have added no prompts yet." : "There are no prompts here yet.";
   root.querySelector("[data-do=longer]").hidden = found.found <= found.lines.length || limit >= 500;
-  const now = JSON.stringify(found.lines);
-  if (now === shown) return;
-  shown = now;
-  part("lines").replaceChildren(...found.lines.map(lineOf));
+  keep(part("lines"), found.lines, (line) => line.id, rowOf, paintRow);
 }
 
 async function look() {
@@ -97,23 +111,23 @@ async function look() {
   } catch { /* the next look will do */ }
 }
 
-async function send(work, after) {
+async function send(work, after, answer = tell) {
   if (busy) return;
   busy = true;
   count();
   try {
     const found = await work();
-    tell(found.refused || found.told, Boolean(found.refused));
+    answer(found.refused || found.told, Boolean(found.refused));
     if (!found.refused) after();
   } catch {
-    tell("The studio does not answer; nothing was added. Try again in a moment.", true);
+    answer("The studio does not answer; nothing was added. Try again in a moment.", true);
   }
   busy = false;
   count();
   look();
 }
 
-function make() {
+function makePairs() {
   const text = written.value;
   if (!linesOf(text).length) return;
   send(() => server.add({ text }), () => {
@@ -144,10 +158,11 @@ async function take(file) {
 root.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  if (button.dataset.do === "make") make();
+  if (button.dataset.do === "make") makePairs();
   if (button.dataset.do === "file") part("file").click();
   if (button.dataset.do === "longer") { limit = Math.min(500, limit + STEP); look(); }
-  if (button.dataset.more) send(() => server.more({ prompt_id: button.dataset.more }), () => {});
+  const id = button.dataset.more;
+  if (id) send(() => server.more({ prompt_id: id }), () => {}, (...told) => tellInRow(id, ...told));
   if (button.dataset.which) {
     which = button.dataset.which;
     limit = STEP;
@@ -159,7 +174,7 @@ root.addEventListener("click", (event) => {
 });
 written.addEventListener("input", () => { count(); tell(""); });
 written.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) make();
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) makePairs();
 });
 part("search").addEventListener("input", () => { limit = STEP; look(); });
 part("file").addEventListener("change", async (event) => {
