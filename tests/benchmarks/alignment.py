@@ -41,7 +41,7 @@ from tests.benchmarks.pool import GENERATION, label, pictures, training_pictures
 from tests.benchmarks.tastes import CORE, with_opposites
 
 # Fields that say nothing of what is learnt.
-UNTOLD = {"sample_every", "sample_prompts", "checkpoint_every", "threads", "seed"}
+UNTOLD = {"sample_every", "sample_prompts", "checkpoint_every", "threads", "compiled", "seed"}
 
 Grid = dict[str, Sequence[Any]]
 GRIDS: dict[str, list[Grid]] = {
