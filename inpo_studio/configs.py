@@ -61,7 +61,7 @@ class RoundConfig(_Config):
     sigma_power: float = Field(0.0, ge=-2.0, le=2.0)
     """beta is multiplied by sigma_t to this power, over its mean: 0 weighs every timestep alike,
     2 is the derivation's factor that the published code leaves out."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1.5e-3, gt=0)
     warmup_steps: int = Field(10, ge=0)
     learning_rate_decay: Decay = "linear"
     """From the end of the warm-up to the last step: constant, or down towards 0."""
