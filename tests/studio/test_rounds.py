@@ -48,7 +48,7 @@ def choose_all(studio: Studio, count: int = 4) -> None:
 
 @pytest.mark.parametrize(
     ("choices", "batch", "steps", "sample_every"),
-    [(0, 1, 20, 5), (1, 1, 20, 5), (5, 5, 50, 15), (16, 8, 80, 20), (64, 8, 80, 20)],
+    [(0, 1, 10, 2), (1, 1, 10, 2), (5, 5, 30, 10), (16, 8, 40, 10), (64, 8, 80, 20)],
 )
 def test_defaults_follow_the_number_of_choices(
     choices: int, batch: int, steps: int, sample_every: int

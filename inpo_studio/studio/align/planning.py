@@ -16,6 +16,7 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
 from inpo_studio.studio.align.estimates import Source, estimate
 from inpo_studio.studio.errors import StudioError
+from inpo_studio.studio.label.standing import USEFUL_CHOICES
 from storage import model_states, rounds
 from storage.adapters import get_adapter
 from storage.choices import live
@@ -23,8 +24,6 @@ from storage.frozen import usable
 from storage.schema import Answer, Choice, Pair, Prompt, Round, RoundPair, Split
 
 STEPS_ROUNDED_TO = 10
-FEW_CHOICES = 16
-"""From so many choices on, simulated tastes were learnt best in a round of full length."""
 MOST_DRAWINGS = 8
 
 Which = Literal["all", "fresh"]
@@ -91,14 +90,14 @@ def plan_round(
 def default_config(clear_choices: int) -> RoundConfig:
     """Return the configuration a round starts with for this many choices to learn from.
 
-    A round never takes more pairs a step than there are. Below FEW_CHOICES it takes fewer steps,
-    by the square root, so that each choice is still visited a little more often than when there
-    are many.
+    A round never takes more pairs a step than there are. With fewer choices than are usual it
+    takes fewer steps, by the square root, so that each choice is still visited a little more
+    often than when there are many; at full length 16 of them are learnt by heart.
     """
     usual = RoundConfig()
     batch = max(1, min(usual.batch_pairs, clear_choices))
     micro = usual.micro_batch_pairs if batch == usual.batch_pairs else batch
-    share = math.sqrt(min(1.0, max(1, clear_choices) / FEW_CHOICES))
+    share = math.sqrt(min(1.0, max(1, clear_choices) / USEFUL_CHOICES))
     steps = math.ceil(usual.steps * share / STEPS_ROUNDED_TO) * STEPS_ROUNDED_TO
     changes = {
         "batch_pairs": batch,

@@ -19,7 +19,8 @@ function factsText(round) {
       ? "without " + some(round.imported.left_out, "layer", "layers") + " of the text encoder" : "";
     return ["From the file " + round.imported.file, left].filter(Boolean).join(" · ");
   }
-  const learnt = round.choices ? "Learnt from " + some(round.choices, "choice", "choices") : "";
+  const verb = round.state === "done" ? "Learnt from " : "Learns from ";
+  const learnt = round.choices ? verb + some(round.choices, "choice", "choices") : "";
   const which = !round.choices ? "" : (round.which === "fresh" ? " made since the round before" : "")
     + (round.annotators.length ? " by " + round.annotators.join(", ") : "");
   const steps = round.kept_step !== null && round.kept_step !== round.step
