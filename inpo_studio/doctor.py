@@ -182,6 +182,7 @@ def _find_model(model: str) -> tuple[bool, str]:
 def _plan(settings: Settings, device: Finding, memory: Finding) -> Finding:
     """How a round would use the memory that is free now."""
     from inpo_studio.diffusion.checkpoints import local_folder
+    from inpo_studio.diffusion.cpu import says_bf16
     from inpo_studio.diffusion.families import UnsupportedModel, read_configs, recognise
     from inpo_studio.diffusion.memory import ModelNeeds, plan, read_text_configs
 
@@ -198,7 +199,8 @@ def _plan(settings: Settings, device: Finding, memory: Finding) -> Finding:
     except UnsupportedModel as error:
         return Finding("plan", False, str(error), {})
     needs = ModelNeeds.of(configs, read_text_configs(folder))
-    found = plan(needs, free, dtype="float32" if used == "cpu" else "bfloat16")
+    whole = used == "cpu" and not says_bf16()
+    found = plan(needs, free, dtype="float32" if whole else "bfloat16")
     details = {
         "family": title,
         "dtype": found.dtype,

@@ -27,7 +27,7 @@ TORCH_FREE_DIFFUSION = {
     f"diffusion.{name}"
     for name in (
         *("families", "sources", "hub", "checkpoints", "memory"),
-        *("layout", "client", "downloads", "fetch_state"),
+        *("layout", "client", "cpu", "downloads", "fetch_state"),
     )
 }
 ALLOWED = {

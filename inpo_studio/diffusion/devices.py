@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 
 import torch
+
+from inpo_studio.diffusion.cpu import says_bf16
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,14 +51,13 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512-BF16, AMX, or Arm's bf16).
+    """Whether this CPU multiplies bfloat16 natively.
 
     Without that bfloat16 is emulated, and slower than float32.
     """
-    flags = Path("/proc/cpuinfo")
-    if flags.is_file():
-        words = set(flags.read_text(encoding="utf-8", errors="replace").split())
-        return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    said = says_bf16()
+    if said is not None:
+        return said
     if platform.machine() in ("AMD64", "x86_64"):
         return bool(torch.cpu._is_avx512_bf16_supported())
     return False

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from inpo_studio import machine
 from inpo_studio.diffusion import checkpoints, downloads, hub, layout, sources
+from inpo_studio.diffusion.cpu import says_bf16
 from inpo_studio.diffusion.families import (
     ModelConfigs,
     UnsupportedModel,
@@ -211,8 +212,8 @@ def _fitted(
     if place is None:
         return found
     needs = ModelNeeds.of(configs, read_text_configs(folder))
-    dtype: Literal["float32", "bfloat16"] = "bfloat16" if place.halves else "float32"
-    made = plan(needs, place.memory_bytes, dtype=dtype)
+    halves = place.halves or bool(says_bf16())
+    made = plan(needs, place.memory_bytes, dtype="bfloat16" if halves else "float32")
     fits = made.trains and made.draws
     return replace(found, fits=fits, plan=made.sentence)
 

@@ -27,8 +27,9 @@ const CHARTS = [
       { name: "losers", column: COLUMN.loser, smooth: true, tone: "bad" },
     ] },
   { key: "loss", title: "Loss", format: short, base: null, baseText: "",
-    note: "Lower is better, on the whole: what training pushes down. It jumps from step to step, "
-      + "because each step looks at other pairs.",
+    note: "What training pushes down: pairs not learnt yet, and a penalty where a pick has become "
+      + "harder to draw. Without any penalty at the start, it often rises first; it jumps, because "
+      + "each step looks at other pairs.",
     series: [{ name: "train", column: COLUMN.loss, smooth: true, tone: "train" }] },
 ];
 const SMOOTHED = "Lines of training are the mean of " + SMOOTH
