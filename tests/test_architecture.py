@@ -157,6 +157,22 @@ def arrow(name: str) -> tuple[str, str] | None:
     return rooms[0], ".".join(rooms)
 
 
+def test_the_use_cases_lean_on_labelling_alone() -> None:
+    """Rooms of `studio`: align, compare and model may import from label, and none from another."""
+    home = ROOT / "inpo_studio" / "studio"
+    rooms = {path.name for path in home.iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == {"align", "compare", "label", "model"}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in home.rglob("*.py")
+        for name, line in imported(path)
+        if path.parent != home
+        and name.startswith("inpo_studio.studio.")
+        and name.split(".")[2] in rooms - {"label", path.parent.name}
+    ]
+    assert not wrong
+
+
 def test_imports_run_one_way() -> None:
     wrong = []
     for path in sources():
