@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
+from PIL.Image import open as open_picture
 from playwright.sync_api import Page, expect
 
 from inpo_studio.jobs.worker import embedded_worker
 from inpo_studio.postcards import pipeline_path
 from inpo_studio.studio import Studio
 from inpo_studio.studio.label.prompts import comparison_prompts
-from storage.schema import Round
+from storage.schema import Image, Round
 from tests.browser.test_compare import expect_full, part, row_of, set_strength, shown
 from tests.studio.workspace import add_done_round
 
@@ -57,6 +59,13 @@ def seconds_told(page: Page) -> float:
     return float(found[1])
 
 
+def distance(studio: Studio, one: Image, other: Image) -> float:
+    """Mean difference of two pictures, of 255."""
+    paths = [studio.files.image_path(each.sha256) for each in (one, other)]
+    first, second = (np.asarray(open_picture(path), dtype=float) for path in paths)
+    return float(np.abs(first - second).mean())
+
+
 def test_a_new_strength_is_on_screen_in_time(
     studio: Studio,
     serve: Callable[..., Any],
@@ -80,7 +89,12 @@ def test_a_new_strength_is_on_screen_in_time(
             set_strength(page, strength)
             before = shown(page, other_than=before)
             waited.append(seconds_told(page))
-        assert row_of(studio, before).aligned_image.sha256 == full.base_image.sha256
+        # As good as the base's: alone in its batch it may differ from that in the last digits.
+        near = distance(studio, row_of(studio, before).aligned_image, full.base_image)
+        far = distance(studio, full.aligned_image, full.base_image)
+        print(f"from the base, of 255: {near:.2f} at strength 0, {far:.2f} at 1")
+        assert near < 2
+        assert near < 0.5 * far
     print(f"seconds from the dial to the picture: {waited}")
     assert min(waited) <= limit_s()
     assert not complaints
