@@ -13,12 +13,11 @@ and shared. The table and the plot (``DIR/alignment.svg``) are written at the en
 from __future__ import annotations
 
 import argparse
-import hashlib
-import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,86 +28,29 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.adapters import remove_adapter, using
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
 from inpo_studio.inpo.objectives import OBJECTIVES
-from inpo_studio.studio.align.planning import default_config
 from inpo_studio.training.dataset import TrainingData, collate
 from inpo_studio.training.forwards import count_forwards
 from inpo_studio.training.loop import StepRecord, Trainer
 from inpo_studio.training.policy import POLICY, Policy
 from inpo_studio.training.prepare import build_batches, condition
+from tests.benchmarks import stacked
 from tests.benchmarks.alignment_report import report
+from tests.benchmarks.cells import (
+    GRIDS,
+    UNTOLD,
+    Cell,
+    Changes,
+    cell_key,
+    cells_of,
+    configuration,
+    parse_changes,
+    read_cells,
+)
 from tests.benchmarks.judging import judge
-from tests.benchmarks.pool import GENERATION, label, pictures, training_pictures, unseen_pictures
-from tests.benchmarks.tastes import CORE, with_opposites
+from tests.benchmarks.pool import Picture, label, pictures, training_pictures, unseen_pictures
 
-# Fields that say nothing of what is learnt.
-UNTOLD = {"sample_every", "sample_prompts", "checkpoint_every", "threads", "compiled", "seed"}
-
-Grid = dict[str, Sequence[Any]]
-GRIDS: dict[str, list[Grid]] = {
-    "core": [{"seeds": [0, 1, 2], "tastes": with_opposites(CORE)}],
-    "few": [{"choices": [16, 32, 128], "tastes": with_opposites(CORE)}],
-    "noise": [{"noise": [0.2], "tastes": with_opposites(CORE)}],
-    "random": [
-        {
-            "seeds": [0, 1, 2],
-            "choices": [16, 64],
-            "tastes": with_opposites(["random", "random2"]),
-            "methods": ["default"],
-        }
-    ],
-    "methods": [
-        {
-            "methods": ["published", "ipo", "robust", "kto", "mapo"],
-            "tastes": with_opposites(CORE),
-        }
-    ],
-}
-"""What each grid runs beside its defaults: one seed, 64 right choices, the default and
-Diffusion-DPO."""
-USUAL: Grid = {
-    "seeds": [0],
-    "tastes": ["warm", "-warm", "-bright", "colourful"],
-    "choices": [64],
-    "noise": [0.0],
-    "methods": ["default", "diffusion_dpo"],
-}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One round on one taste."""
-
-    taste: str
-    seed: int
-    choices: int
-    noise: float
-    method: str
-
-
-def cells_of(grid: Grid) -> Iterator[Cell]:
-    """The cells of a grid, seed by seed, methods beside each other."""
-    full = {**USUAL, **grid}
-    axes = (full[name] for name in ("seeds", "choices", "noise", "tastes", "methods"))
-    for seed, choices, noise, taste, method in itertools.product(*axes):
-        yield Cell(taste, seed, choices, noise, method)
-
-
-def configuration(cell: Cell, clear: int, changes: dict[str, dict[str, str]]) -> RoundConfig:
-    """What the studio would take for so many choices, made into the cell's method.
-
-    ``changes`` are fields by method; those of "" are for all. Objectives are methods by name.
-    """
-    method: dict[str, Any] = {}
-    if cell.method == "published":
-        method = RoundConfig.published().model_dump(exclude_defaults=True)
-        method["lowest_timestep"] = 0
-    elif cell.method in OBJECTIVES:
-        method = {"objective": cell.method}
-    if cell.method == "robust":
-        method["label_noise"] = cell.noise
-    asked = {**changes.get("", {}), **changes.get(cell.method, {})}
-    base = default_config(clear).model_dump()
-    return RoundConfig.model_validate({**base, **method, **asked, "seed": cell.seed})
+Results = dict[Cell, dict[float, dict[str, Any]]]
+"""What cells report, by the adapter's strength."""
 
 
 def train(
@@ -138,32 +80,51 @@ def train(
 
 
 def run_cell(
-    pipeline: Pipeline,
-    out: Path,
-    cell: Cell,
-    prompts: int,
-    most: int,
-    changes: dict[str, dict[str, str]],
-    strengths: Sequence[float],
-) -> dict[float, dict[str, Any]]:
+    pipeline: Pipeline, options: argparse.Namespace, cell: Cell, changes: Changes
+) -> Results:
     """One round, and what its adapter does at each strength to pictures of unseen prompts."""
     started = time.perf_counter()
-    made = training_pictures(pipeline, out / "base", cell.seed, prompts, cell.choices, most)
-    base = unseen_pictures(pipeline, out / "base" / "unseen.npz")
-    frozen = label(made, cell.taste, cell.noise, cell.seed)
-    data = collate(frozen, lambda ids: torch.stack([made[int(i)].latents for i in ids]))
+    data, base = _pairs(pipeline, options, cell), _unseen(pipeline, options)
     config = configuration(cell, len(data.train), changes)
-    records, costs = train(pipeline, data, config, out / "cache")
+    records, costs = train(pipeline, data, config, options.out / "cache")
     told = {**costs, **figures(records), "config": config.model_dump(exclude=UNTOLD)}
-    texts, seeds = [p.prompt for p in base], [p.seed for p in base]
     found = {}
-    for strength in strengths:
+    for strength in options.strengths:
         with using(pipeline.unet, [POLICY], [strength]):
-            aligned = pictures(pipeline, texts, seeds)
+            aligned = pictures(pipeline, [p.prompt for p in base], [p.seed for p in base])
         judged = judge(cell.taste, base, aligned)
         found[strength] = {**judged, **told, "cell_s": time.perf_counter() - started}
     remove_adapter(pipeline.unet, POLICY)
-    return found
+    return {cell: found}
+
+
+def run_together(
+    pipeline: Pipeline, options: argparse.Namespace, cells: Sequence[Cell], changes: Changes
+) -> Results:
+    """Cells that differ in their tastes alone, trained and drawn at once; at strength 1."""
+    started = time.perf_counter()
+    rounds = [_pairs(pipeline, options, cell) for cell in cells]
+    base = _unseen(pipeline, options)
+    config = configuration(cells[0], len(rounds[0].train), changes)
+    policies, costs = stacked.train(pipeline, rounds, config, options.out / "cache")
+    drawn = stacked.draw(policies, [p.prompt for p in base], [p.seed for p in base])
+    remove_adapter(pipeline.unet, POLICY)
+    judged = [judge(cell.taste, base, made) for cell, made in zip(cells, drawn, strict=True)]
+    seconds = (time.perf_counter() - started) / len(cells)
+    told = {**costs, "config": config.model_dump(exclude=UNTOLD), "cell_s": seconds}
+    return {cell: {1.0: {**found, **told}} for cell, found in zip(cells, judged, strict=True)}
+
+
+def _pairs(pipeline: Pipeline, options: argparse.Namespace, cell: Cell) -> TrainingData:
+    most = max(options.pool, cell.choices)
+    folder = options.out / "base"
+    made = training_pictures(pipeline, folder, cell.seed, options.prompts, cell.choices, most)
+    frozen = label(made, cell.taste, cell.noise, cell.seed)
+    return collate(frozen, lambda ids: torch.stack([made[int(i)].latents for i in ids]))
+
+
+def _unseen(pipeline: Pipeline, options: argparse.Namespace) -> list[Picture]:
+    return unseen_pictures(pipeline, options.out / "base" / "unseen.npz")
 
 
 def figures(records: Sequence[StepRecord]) -> dict[str, float | None]:
@@ -176,35 +137,6 @@ def figures(records: Sequence[StepRecord]) -> dict[str, float | None]:
         "winner_error": float(np.mean([r.winner_error for r in tail])),
         "loser_error": float(np.mean([r.loser_error for r in tail])),
     }
-
-
-def cell_key(cell: Cell, prompts: int, changes: dict[str, dict[str, str]], fingerprint: str) -> str:
-    """What makes a cell the same one: itself, the model, and everything that is configured."""
-    config = configuration(cell, cell.choices, changes).model_dump(exclude=UNTOLD)
-    sampling = GENERATION.model_dump()
-    facts = [asdict(cell), prompts, config, sampling, fingerprint]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def read_cells(path: Path) -> list[dict[str, Any]]:
-    """The finished cells; a line that a kill cut short is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
-
-
-def parse_changes(items: Sequence[str]) -> dict[str, dict[str, str]]:
-    """``name=value`` for all methods, ``method:name=value`` for one."""
-    changes: dict[str, dict[str, str]] = {}
-    for item in items:
-        name, value = item.split("=", 1)
-        method, _, field = name.rpartition(":")
-        changes.setdefault(method, {})[field] = value
-    return changes
 
 
 def parse() -> tuple[argparse.Namespace, list[Cell]]:
@@ -231,6 +163,11 @@ def parse() -> tuple[argparse.Namespace, list[Cell]]:
         default=[1.0],
         help="of the adapter when the unseen prompts are drawn; one training for all",
     )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="train and draw all tastes of a setting at once, in float32: for a GPU",
+    )
     parser.add_argument("--limit", type=int, help="cells to run at most this time")
     parser.add_argument("--report", action="store_true", help="only the table and the plot")
     parser.add_argument("--model", default="postcards")
@@ -244,28 +181,44 @@ def parse() -> tuple[argparse.Namespace, list[Cell]]:
 
 def run(options: argparse.Namespace, cells: Sequence[Cell], path: Path) -> None:
     """Run the cells that ``path`` does not have yet, and append each as it is done."""
-    changes, pipeline = parse_changes(options.set), load_pipeline(options.model)
+    changes = parse_changes(options.set)
+    pipeline = load_pipeline(options.model, dtype="float32" if options.together else "auto")
     done = {cell["key"] for cell in read_cells(path)}
-    wanted = [(cell_key(c, options.prompts, changes, pipeline.fingerprint), c) for c in cells]
-    strengths: list[float] = options.strengths
+    keys = {c: cell_key(c, options.prompts, changes, pipeline.fingerprint) for c in cells}
     missing = [
-        (key, cell) for key, cell in wanted if any(f"{key}@{s:g}" not in done for s in strengths)
+        cell
+        for cell, key in keys.items()
+        if any(f"{key}@{strength:g}" not in done for strength in options.strengths)
     ][: options.limit]
-    print(f"{len(wanted)} cells, {len(missing)} of them to run", flush=True)
-    for key, cell in missing:
-        most = max(options.pool, cell.choices)
-        found = run_cell(pipeline, options.out, cell, options.prompts, most, changes, strengths)
-        for strength, result in found.items():
-            row = {"key": f"{key}@{strength:g}", **asdict(cell), "prompts": options.prompts}
-            if strength != 1:
-                row["method"] = f"{cell.method} at {strength:g}"
-            row |= {"strength": strength, **result, "model": pipeline.fingerprint}
-            if row["key"] not in done:
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-            told = ("win_rate", "shift", "diversity", "faithful", "train_s", "cell_s")
-            shown = {name: round(row[name], 3) for name in told if name in row}
-            print(cell, f"at {strength:g}", shown, flush=True)
+    print(f"{len(keys)} cells, {len(missing)} of them to run", flush=True)
+    for found in _results(pipeline, options, missing, changes):
+        for cell, strengths in found.items():
+            for strength, result in strengths.items():
+                row = {"key": f"{keys[cell]}@{strength:g}", **asdict(cell)}
+                if strength != 1:
+                    row["method"] = f"{cell.method} at {strength:g}"
+                row |= {"prompts": options.prompts, "strength": strength, **result}
+                row |= {"model": pipeline.fingerprint, "device": pipeline.device.type}
+                if row["key"] not in done:
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+                told = ("win_rate", "shift", "diversity", "faithful", "train_s", "cell_s")
+                shown = {name: round(row[name], 3) for name in told if name in row}
+                print(cell, f"at {strength:g}", shown, flush=True)
+
+
+def _results(
+    pipeline: Pipeline, options: argparse.Namespace, cells: Sequence[Cell], changes: Changes
+) -> Iterator[Results]:
+    if not options.together:
+        yield from (run_cell(pipeline, options, cell, changes) for cell in cells)
+        return
+
+    def setting(cell: Cell) -> tuple[Any, ...]:
+        return (cell.seed, cell.choices, cell.noise, cell.method)
+
+    for _, group in groupby(sorted(cells, key=setting), setting):
+        yield run_together(pipeline, options, list(group), changes)
 
 
 def main() -> None:

@@ -83,9 +83,15 @@ def _settings(cells: Sequence[Row]) -> str:
             f"| **{_mean('win_rate')(group):.3f}** ({low:.3f} to {high:.3f}) "
             f"| {worst} {tastes[worst]:.2f} | {faithful:+.1f} points "
             f"| {_mean('diversity')(group):.3f} | {prepare:.1f} | {train:.1f} "
-            f"| {_mean('forwards_a_pair')(group):.1f} |"
+            f"| {_forwards(group)} |"
         )
     return "\n".join(lines)
+
+
+def _forwards(cells: Sequence[Row]) -> str:
+    """UNet forwards a pair; rounds trained together do not count them."""
+    counted = [cell for cell in cells if "forwards_a_pair" in cell]
+    return f"{_mean('forwards_a_pair')(counted):.1f}" if counted else "–"
 
 
 def _differences(cells: Sequence[Row]) -> str:

@@ -174,6 +174,9 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     on_gpu = device.type == "cuda"
+    if on_gpu and device.index is None:
+        # The allocator's limit is set for one card by number.
+        device = torch.device("cuda", torch.cuda.current_device())
     budget = PRESETS[given.preset]
     if on_gpu:
         # A card of that size: the context is outside of what the allocator counts.
