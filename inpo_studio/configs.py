@@ -48,14 +48,15 @@ class RoundConfig(_Config):
     objective: Objective = "inpo"
     steps: int = Field(80, ge=1)
     """Optimiser steps."""
-    beta: float = Field(50_000.0, gt=0)
+    beta: float = Field(100_000.0, gt=0)
     """Preference strength: the factor on the margin of mean squared noise errors."""
     label_noise: float = Field(0.0, ge=0.0, lt=0.5)
     """Share of choices believed to be wrong clicks: smooths the preference, and debiases it where
     the objective is `robust`."""
-    winner_safeguard: Safeguard = "dpop"
+    winner_safeguard: Safeguard = "off"
     """`dpop` adds a penalty where the winner's error is above the reference's; `sdpo` scales the
-    loser's gradient down where it would raise the winner's error."""
+    loser's gradient down where it would raise the winner's error. Neither treats winner and loser
+    alike, so both also teach what no choice asked for."""
     safeguard_strength: float = Field(0.5, ge=0.0)
     """dpop: the penalty's factor. sdpo: mu, at most 1, the share of the winner's descent kept."""
     sigma_power: float = Field(0.0, ge=-2.0, le=2.0)

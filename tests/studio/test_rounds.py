@@ -48,7 +48,7 @@ def choose_all(studio: Studio, count: int = 4) -> None:
 
 @pytest.mark.parametrize(
     ("choices", "batch", "steps", "sample_every"),
-    [(0, 1, 10, 2), (1, 1, 10, 2), (5, 5, 30, 10), (16, 8, 40, 10), (64, 8, 80, 20)],
+    [(0, 1, 30, 10), (1, 1, 30, 10), (5, 5, 50, 15), (14, 8, 80, 20), (64, 8, 80, 20)],
 )
 def test_defaults_follow_the_number_of_choices(
     choices: int, batch: int, steps: int, sample_every: int
@@ -60,7 +60,17 @@ def test_defaults_follow_the_number_of_choices(
 
 
 def test_more_choices_than_usual_change_nothing() -> None:
-    assert default_config(500) == default_config(64) == RoundConfig()
+    # Of 64 choices a tenth is on validation prompts.
+    assert default_config(500) == default_config(64) == default_config(58) == RoundConfig()
+
+
+def test_few_choices_are_learnt_in_smaller_and_more_different_steps() -> None:
+    configs = [default_config(choices) for choices in (5, 14, 29, 45, 58)]
+    rates = [config.learning_rate for config in configs]
+    levels = [config.levels for config in configs]
+    assert rates == sorted(set(rates))
+    assert levels == sorted(levels, reverse=True)
+    assert (levels[0], levels[-1]) == (20, 10)
 
 
 def test_a_round_needs_choices(studio: Studio) -> None:

@@ -25,6 +25,9 @@ from storage.schema import Answer, Choice, Pair, Prompt, Round, RoundPair, Split
 
 STEPS_ROUNDED_TO = 10
 MOST_DRAWINGS = 8
+FULL_LENGTH_FROM = 14
+USUALLY_LEARNT = 0.9 * USEFUL_CHOICES
+"""Of the usual number of choices, those that are not on validation prompts."""
 
 Which = Literal["all", "fresh"]
 
@@ -90,19 +93,24 @@ def plan_round(
 def default_config(clear_choices: int) -> RoundConfig:
     """Return the configuration a round starts with for this many choices to learn from.
 
-    A round never takes more pairs a step than there are. With fewer choices than are usual it
-    takes fewer steps, by the square root, so that each choice is still visited a little more
-    often than when there are many; at full length 16 of them are learnt by heart.
+    A round never takes more pairs a step than there are. With fewer choices than are usual its
+    learning rate falls, by the cube root, and each picture is inverted to more levels, as many as
+    take the time that the usual number of pictures takes: few pairs are learnt by heart soon, and
+    steps that are smaller and more different put that off. Below FULL_LENGTH_FROM choices it takes
+    fewer steps as well, by the square root.
     """
     usual = RoundConfig()
     batch = max(1, min(usual.batch_pairs, clear_choices))
     micro = usual.micro_batch_pairs if batch == usual.batch_pairs else batch
-    share = math.sqrt(min(1.0, max(1, clear_choices) / USEFUL_CHOICES))
+    few = min(1.0, max(1, clear_choices) / USUALLY_LEARNT)
+    share = math.sqrt(min(1.0, max(1, clear_choices) / FULL_LENGTH_FROM))
     steps = math.ceil(usual.steps * share / STEPS_ROUNDED_TO) * STEPS_ROUNDED_TO
     changes = {
         "batch_pairs": batch,
         "micro_batch_pairs": micro,
         "steps": steps,
+        "learning_rate": round(usual.learning_rate * few ** (1 / 3), 5),
+        "levels": min(2 * usual.levels, int(usual.levels / few)),
         "sample_every": _sample_every(steps, usual),
     }
     return usual.model_copy(update=changes)

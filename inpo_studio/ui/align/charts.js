@@ -27,9 +27,9 @@ const CHARTS = [
       { name: "losers", column: COLUMN.loser, smooth: true, tone: "bad" },
     ] },
   { key: "loss", title: "Loss", format: short, base: null, baseText: "",
-    note: "What training pushes down: pairs not learnt yet, and a penalty where a pick has become "
-      + "harder to draw. Without any penalty at the start, it often rises first; it jumps, because "
-      + "each step looks at other pairs.",
+    note: "What training pushes down: how far pairs are from being learnt, 0.69 at the start. It "
+      + "jumps, because each step looks at other pairs; a safeguard of winners, where a round has "
+      + "one, adds to it.",
     series: [{ name: "train", column: COLUMN.loss, smooth: true, tone: "train" }] },
 ];
 const SMOOTHED = "Lines of training are the mean of " + SMOOTH
