@@ -31,6 +31,7 @@ class RankDropout:
         ``images`` is a multiple of the pairs: all first pictures, then all second ones. None
         drops nothing.
         """
+        self.end()
         if seeds is None or not self._share:
             return
         drawn = [

@@ -191,11 +191,14 @@ class Trainer:
         device = self.policy.pipeline.device
         # A process without a pair in this step still sends its nothing, in the others' dtype.
         figures = [torch.empty((6, 0), dtype=error_dtype(device), device=device)]
-        for micro in self.batches.of_step(self.step):
-            errors = self.batches.errors(self.policy, micro)
-            losses = self.batches.losses(errors, micro)
-            (losses.sum() / self.config.batch_pairs).backward()
-            figures.append(torch.stack([losses.detach(), *errors.detach().fields()]))
+        try:
+            for micro in self.batches.of_step(self.step):
+                errors = self.batches.errors(self.policy, micro)
+                losses = self.batches.losses(errors, micro)
+                (losses.sum() / self.config.batch_pairs).backward()
+                figures.append(torch.stack([losses.detach(), *errors.detach().fields()]))
+        finally:
+            self.policy.settle()
         return torch.cat(figures, dim=1)
 
     def _take_fewer(self) -> None:

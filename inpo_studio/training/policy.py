@@ -95,6 +95,8 @@ class Policy:
         """The policy's noise prediction, ``(n, c, h, w)`` float32; gradients flow.
 
         ``seeds`` ``(pairs,)`` are those of LoRA dropout, where it is configured; None is without.
+        Where gradients are wanted it stays until :meth:`settle`: under gradient checkpointing the
+        backward pass runs the forward again.
         """
         if self.dropout is not None:
             self.dropout.begin(seeds, len(x_t), x_t.device)
@@ -104,8 +106,13 @@ class Policy:
                     self.pipeline, x_t, timesteps, conditioning, unet=self.compiled
                 )
         finally:
-            if self.dropout is not None:
-                self.dropout.end()
+            if not torch.is_grad_enabled():
+                self.settle()
+
+    def settle(self) -> None:
+        """After the backward pass: nothing of the adapter is left out any more."""
+        if self.dropout is not None:
+            self.dropout.end()
 
     @torch.no_grad()
     def predict_reference(

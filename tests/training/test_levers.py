@@ -167,6 +167,16 @@ def test_micro_batches_give_the_same_gradient(
     assert float(apart / torch.cat([gradient.flatten() for gradient in whole]).norm()) <= 1e-5
 
 
+@pytest.mark.parametrize("changes", [{}, {"lora_dropout": 0.5}])
+def test_gradient_checkpointing_gives_the_same_gradient(
+    new_trainer: NewTrainer, changes: dict[str, object]
+) -> None:
+    plain, frugal = (shaken(new_trainer(small_config(beta=20.0, **changes))) for _ in range(2))
+    frugal.policy.pipeline.unet.enable_gradient_checkpointing()
+    for own, again in zip(gradients(plain), gradients(frugal), strict=True):
+        torch.testing.assert_close(own, again, rtol=1e-4, atol=1e-7)
+
+
 def test_micro_batches_give_the_same_adapter(new_trainer: NewTrainer) -> None:
     both = [
         new_trainer(small_config(lowest_timestep=200, micro_batch_pairs=size)) for size in (4, 1)
