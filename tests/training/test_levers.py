@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
+from inpo_studio.diffusion.conditioning import predict_noise
 from inpo_studio.inpo.schedule import sigma
 from inpo_studio.training.early_stop import EarlyStop
 from inpo_studio.training.errors import PairErrors
@@ -140,6 +141,18 @@ def test_lora_dropout_leaves_out_rank_components(new_trainer: NewTrainer) -> Non
     # The mean over many draws leads back to the plain prediction, to first order.
     draws = torch.stack([predict(micro.seeds + 10 * k) for k in range(60)]).mean(0)
     assert (draws - plain).norm() < 0.5 * (dropped - plain).norm()
+
+
+def test_lora_dropout_is_over_after_a_step(new_trainer: NewTrainer) -> None:
+    """Pictures drawn between two steps are the whole adapter's."""
+    trainer = shaken(new_trainer(small_config(lora_dropout=0.5)))
+    micro = next(trainer.batches.of_step(0))
+    rows = torch.arange(len(micro.timestep))
+    inputs = (micro.x_t, micro.timestep, micro.conditioning.take(rows))
+    trainer._backward()
+    with torch.no_grad():
+        drawn = predict_noise(trainer.policy.pipeline, *inputs)
+        assert torch.equal(drawn, trainer.policy.predict(*inputs))
 
 
 def test_lora_dropout_is_not_for_validation(new_trainer: NewTrainer) -> None:
