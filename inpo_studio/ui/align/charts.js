@@ -27,7 +27,7 @@ const CHARTS = [
       { name: "losers", column: COLUMN.loser, smooth: true, tone: "bad" },
     ] },
   { key: "loss", title: "Loss", format: short, base: null, baseText: "",
-    note: "What training pushes down: how far pairs are from being learnt, 0.69 at the start. It "
+    note: "What training pushes down: how far pairs are from being learnt, ties included. It "
       + "jumps, because each step looks at other pairs; a safeguard of winners, where a round has "
       + "one, adds to it.",
     series: [{ name: "train", column: COLUMN.loss, smooth: true, tone: "train" }] },
