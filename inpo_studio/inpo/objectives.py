@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from inpo_studio.inpo.frequencies import weigh
 from inpo_studio.inpo.preferences import debias_preference, smooth_preference
 
 MAPO_SHARPNESS = 0.5
@@ -37,16 +38,20 @@ class Objective(Protocol):
     ) -> Tensor: ...
 
 
-def error(noise_pred: Tensor, noise: Tensor) -> Tensor:
+def error(noise_pred: Tensor, noise: Tensor, weights: Tensor | None = None) -> Tensor:
     """l = mean over (c, h, w) of ||noise - noise_pred||^2: (n, c, h, w) -> (n,).
 
-    In float64 where the device has it: the margin is a difference of nearly equal errors times
-    beta, and float32 would leave it four digits.
+    With the `weights` of frequencies, (h, w // 2 + 1), the mean of r (W r), r = noise - noise_pred:
+    the squares of r's frequencies times their weights. In float64 where the device has it: the
+    margin is a difference of nearly equal errors times beta, and float32 would leave it four
+    digits.
     """
     if noise_pred.shape != noise.shape:
         raise ValueError(f"Shapes differ: {tuple(noise_pred.shape)} and {tuple(noise.shape)}.")
     dtype = error_dtype(noise_pred.device)
-    return (noise_pred.to(dtype) - noise.to(dtype)).square().flatten(1).mean(1)
+    residual = noise_pred.to(dtype) - noise.to(dtype)
+    weighed = residual if weights is None else weigh(residual, weights)
+    return (residual * weighed).flatten(1).mean(1)
 
 
 def error_dtype(device: torch.device) -> torch.dtype:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import Conditioning
+from inpo_studio.inpo.frequencies import balanced, frequency_weights
 from inpo_studio.inpo.objectives import OBJECTIVES
 from inpo_studio.inpo.safeguards import winner_penalty
 from inpo_studio.inpo.schedule import Schedule, add_noise, implied_noise, sigma_weights
@@ -71,6 +72,7 @@ class Batches:
             self._repeated = RepeatedReference(len(data.train), self._predict_repeated)
         self._looks: list[list[MicroBatch]] | None = None
         self._weights = self._level_weights()
+        self._frequencies = self._frequency_weights()
 
     def of_step(self, step: int) -> Iterator[MicroBatch]:
         """The micro-batches of optimiser step ``step`` (from 0): this process's share of them.
@@ -187,6 +189,7 @@ class Batches:
             conditioning=conditioning,
             preference=pairs.preference,
             seeds=draws.seeds,
+            weights=self._frequencies,
         )
 
     def _x_t(self, x_0: Both, noise: Both, alpha_bar: Tensor) -> Tensor:
@@ -203,12 +206,12 @@ class Batches:
 
     def _both(self, name: str, pairs: Pairs, draws: Draws) -> Both:
         """What the inversions hold of the winners and of the losers, ``(n, c, h, w)`` each."""
-        tables = [getattr(inversion, name) for inversion in self._inversions]
+        tables = self._inversions
         side = (draws.dropped.long() * (len(tables) - 1)).tolist()
 
         def gather(images: Tensor) -> Tensor:
             at = zip(side, draws.level.tolist(), images.tolist(), strict=True)
-            return torch.stack([tables[s][level, image] for s, level, image in at])
+            return torch.stack([tables[s].at(name, level, image) for s, level, image in at])
 
         return gather(pairs.winner), gather(pairs.loser)
 
@@ -228,6 +231,14 @@ class Batches:
         )
         winner, loser = found.chunk(2)
         return winner, loser
+
+    def _frequency_weights(self) -> Tensor | None:
+        """Weights of the errors' frequencies, balanced over the train pairs; None is all alike."""
+        if not self.config.frequency_cutoff:
+            return None
+        x_0, train = self.data.x_0, self.data.train
+        weights = frequency_weights(x_0.shape[-2], x_0.shape[-1], self.config.frequency_cutoff)
+        return balanced(weights, x_0[train.winner] - x_0[train.loser])
 
     def _level_weights(self) -> Tensor:
         """Weight of every timestep, ``(T,)``, one in the mean over those trained at."""

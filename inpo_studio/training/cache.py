@@ -37,13 +37,21 @@ _STALE_S = 3600.0
 
 @dataclass(frozen=True)
 class CachedInversion:
-    """``x_t`` and ``noise_pred`` are ``(levels, images, c, h, w)`` float32.
+    """``x_t`` and ``noise_pred`` from level ``lowest`` up, ``(levels, images, c, h, w)`` float32.
 
     ``noise_pred`` is None where nobody asked for it: held in memory the two are as large.
     """
 
     x_t: Tensor
     noise_pred: Tensor | None
+    lowest: int = 0
+
+    def at(self, name: str, level: int, image: int) -> Tensor:
+        """``x_t`` or ``noise_pred`` of an image at a level of the grid, ``(c, h, w)``."""
+        if level < self.lowest:
+            raise IndexError(f"Level {level} is not held; the lowest that is is {self.lowest}.")
+        held: Tensor = getattr(self, name)[level - self.lowest, image]
+        return held
 
 
 @dataclass(frozen=True)
@@ -82,16 +90,17 @@ def cached_inversions(
     together: Together = ALONE,
     *,
     with_predictions: bool = True,
+    lowest: int = 0,
 ) -> CachedInversion:
     """Inversions of ``x_0`` ``(images, c, h, w)``, read from ``folder`` or made by ``invert``.
 
     ``prompts`` holds each image's prompt. ``on_progress(done, total)`` may raise to stop: what
     was inverted until then is kept. Several processes make some batches each and read the others'.
-    ``with_predictions`` False leaves ``noise_pred`` on the disk. Raises FloatingPointError where
-    an inversion is not finite.
+    ``with_predictions`` False leaves ``noise_pred`` on the disk, and ``lowest`` the levels of the
+    grid before it. Raises FloatingPointError where an inversion is not finite.
     """
     paths = [_path(folder, key.entry(x_0[i], prompts[i])) for i in range(len(x_0))]
-    found = _Found.empty(len(key.levels), x_0, with_predictions)
+    found = _Found.empty(len(key.levels), lowest, x_0, with_predictions)
     found.read(paths)
     missing = together.decide(found.missing)
     mine = _in_batches(missing)[together.rank :: together.size]
@@ -101,7 +110,7 @@ def cached_inversions(
     # What another process has made and this one cannot read.
     _make(_in_batches(found.missing()), paths, found, invert, on_progress)
     on_progress(len(x_0), len(x_0))
-    return CachedInversion(found.x_t, found.noise_pred)
+    return CachedInversion(found.x_t, found.noise_pred, lowest)
 
 
 @dataclass(frozen=True)
@@ -110,14 +119,15 @@ class _Found:
 
     x_t: Tensor
     noise_pred: Tensor | None
+    lowest: int
     images: set[int]
 
     @staticmethod
-    def empty(levels: int, x_0: Tensor, with_predictions: bool) -> _Found:
+    def empty(levels: int, lowest: int, x_0: Tensor, with_predictions: bool) -> _Found:
         def table() -> Tensor:
-            return torch.empty((levels, *x_0.shape))
+            return torch.empty((levels - lowest, *x_0.shape))
 
-        return _Found(table(), table() if with_predictions else None, set())
+        return _Found(table(), table() if with_predictions else None, lowest, set())
 
     def missing(self) -> list[int]:
         return [i for i in range(self.x_t.shape[1]) if i not in self.images]
@@ -130,9 +140,9 @@ class _Found:
                 self.put(image, entry)
 
     def put(self, image: int, entry: dict[str, Tensor]) -> None:
-        self.x_t[:, image] = entry["x_t"]
+        self.x_t[:, image] = entry["x_t"][self.lowest :]
         if self.noise_pred is not None:
-            self.noise_pred[:, image] = entry["noise_pred"]
+            self.noise_pred[:, image] = entry["noise_pred"][self.lowest :]
         self.images.add(image)
 
 

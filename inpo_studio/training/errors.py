@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import Conditioning
+from inpo_studio.inpo.frequencies import weigh
 from inpo_studio.inpo.objectives import error, margin
 from inpo_studio.inpo.safeguards import loser_scale, scale_gradient
 from inpo_studio.training.policy import Policy
@@ -65,7 +66,8 @@ class MicroBatch:
     """``n`` pairs with their noise at their timestep, all of a step that fits in memory.
 
     ``x_t`` is ``(n, c, h, w)`` where winner and loser share it, else ``(2n, c, h, w)`` with the
-    winners first; ``reference`` the reference's prediction there, where it is known.
+    winners first; ``reference`` the reference's prediction there, where it is known; ``weights``
+    those of the errors' frequencies, None where all count alike.
     """
 
     x_t: Tensor
@@ -75,6 +77,7 @@ class MicroBatch:
     conditioning: Conditioning
     preference: Tensor
     seeds: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def looks(self) -> int:
@@ -96,12 +99,17 @@ def pair_errors(config: RoundConfig, policy: Policy, micro: MicroBatch) -> PairE
         reference = policy.predict_reference(*inputs)
     noise = tuple(side.to(device) for side in micro.noise)
     predicted = _sides(policy.predict(*inputs, micro.seeds), micro.looks)
-    policy_errors = [error(side, tau) for side, tau in zip(predicted, noise, strict=True)]
+    weights = None if micro.weights is None else micro.weights.to(device)
+    policy_errors = [error(side, tau, weights) for side, tau in zip(predicted, noise, strict=True)]
     expected = _sides(reference.to(device), micro.looks)
-    reference_errors = [error(side, tau) for side, tau in zip(expected, noise, strict=True)]
+    reference_errors = [
+        error(side, tau, weights) for side, tau in zip(expected, noise, strict=True)
+    ]
     preference = micro.preference.to(device)
     if config.winner_safeguard == "sdpo":
         residuals = [side.detach() - tau for side, tau in zip(predicted, noise, strict=True)]
+        if weights is not None:
+            residuals = [weigh(residual, weights) for residual in residuals]
         policy_errors = _guarded(config, policy_errors, residuals, preference)
     four = [*policy_errors, *reference_errors]
     return PairErrors(four[0], four[1], four[2], four[3], preference)

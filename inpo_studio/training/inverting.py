@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import Conditioning
-from inpo_studio.inpo.inversion import invert, invert_to
+from inpo_studio.inpo.inversion import invert, invert_to, level_above
 from inpo_studio.seeds import derive_seed
 from inpo_studio.training.cache import CachedInversion, InversionKey, cached_inversions
 from inpo_studio.training.dataset import TrainingData
@@ -66,6 +66,8 @@ def inverted_by_reference(
         *(cache, key, data.x_0, texts, invert_rows, on_progress, together),
         # Where a pair shares its x_t, that is another place, and so is the reference there.
         with_predictions=config.reference_repeats and config.noise_sharing == "own",
+        # No step looks at the levels before it.
+        lowest=int(level_above(key.levels, torch.tensor([config.lowest_timestep]))[0]),
     )
 
 

@@ -82,7 +82,8 @@ def configuration(cell: Cell, clear: int, changes: Changes) -> RoundConfig:
         method = RoundConfig.published().model_dump(exclude_defaults=True)
         method["lowest_timestep"] = 0
     elif cell.method in OBJECTIVES:
-        method = {"objective": cell.method}
+        # As it was published: with errors whose frequencies count alike.
+        method = {"objective": cell.method, "frequency_cutoff": 0.0}
     if cell.method == "robust":
         method["label_noise"] = cell.noise
     asked = {**changes.get("", {}), **changes.get(cell.method, {})}

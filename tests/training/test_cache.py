@@ -51,6 +51,17 @@ def test_made_once_and_then_read(tmp_path: Path) -> None:
     assert torch.equal(less.x_t, read.x_t)
 
 
+def test_low_levels_stay_on_the_disk(tmp_path: Path) -> None:
+    whole = cached_inversions(tmp_path, KEY, X_0, PROMPTS, CountingInvert())
+    for folder in (tmp_path, tmp_path / "anew"):
+        high = cached_inversions(folder, KEY, X_0, PROMPTS, CountingInvert(), lowest=1)
+        assert len(high.x_t) == 1
+        for name in ("x_t", "noise_pred"):
+            assert torch.equal(high.at(name, 1, 3), whole.at(name, 1, 3))
+    with pytest.raises(IndexError):
+        high.at("x_t", 0, 3)
+
+
 def test_what_is_not_finite_is_said_and_not_kept(tmp_path: Path) -> None:
     def invert(rows: Tensor) -> tuple[Tensor, Tensor]:
         x_t, noise_pred = CountingInvert()(rows)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.conditioning import predict_noise
+from inpo_studio.inpo.frequencies import balanced, frequency_weights
+from inpo_studio.inpo.objectives import error
 from inpo_studio.inpo.schedule import sigma
 from inpo_studio.training.early_stop import EarlyStop
 from inpo_studio.training.errors import PairErrors
@@ -53,6 +55,7 @@ def shaken(trainer: Trainer, by: float = 0.05) -> Trainer:
         {"learning_rate_decay": "cosine"},
         {"early_stop": 1, "validate_every": 1},
         {"sigma_power": 1.0},
+        {"frequency_cutoff": 2.0},
         {"winner_safeguard": "dpop"},
         {"winner_safeguard": "sdpo"},
         {"objective": "kto"},
@@ -94,6 +97,7 @@ def test_every_lever_resumes_to_the_same_bytes(
         {"objective": "robust", "label_noise": 0.2},
         {"label_noise": 0.2},
         {"sigma_power": 1.0},
+        {"frequency_cutoff": 2.0},
         {"lora_dropout": 0.5},
         {"inversion_by": "policy", "inversion_eta": 0.1},
         {"timesteps": "any"},
@@ -262,6 +266,27 @@ def test_sigma_power_weighs_by_level(new_trainer: NewTrainer) -> None:
     weights = squared[micro.timestep] / squared[grid].mean()
     expected = -torch.nn.functional.logsigmoid(0.5 * plain.config.beta * weights.float() * 0.3)
     torch.testing.assert_close(weighed.batches.losses(errors, micro), expected)
+
+
+def test_errors_are_weighed_by_frequency_and_balanced_over_the_pairs(
+    new_trainer: NewTrainer,
+) -> None:
+    plain = new_trainer(small_config(frequency_cutoff=0.0))
+    weighed = new_trainer(small_config(frequency_cutoff=1.0))
+    micro = next(weighed.batches.of_step(0))
+    assert micro.weights is not None
+    assert next(plain.batches.of_step(0)).weights is None
+    data = weighed.batches.data
+    differences = data.x_0[data.train.winner] - data.x_0[data.train.loser]
+    expected = balanced(
+        frequency_weights(differences.shape[-2], differences.shape[-1], 1.0), differences
+    )
+    torch.testing.assert_close(micro.weights, expected)
+    policy, rows = shaken(weighed).policy, torch.arange(len(micro.timestep)).repeat(micro.looks)
+    told = micro.conditioning.take(rows)
+    prediction = policy.predict(micro.x_t, micro.timestep[rows], told).chunk(micro.looks)
+    found = weighed.batches.errors(policy, micro)
+    torch.testing.assert_close(found.policy_winner, error(prediction[0], micro.noise[0], expected))
 
 
 def test_dpop_adds_to_the_loss_of_a_winner_that_got_worse(new_trainer: NewTrainer) -> None:

@@ -49,6 +49,7 @@ SETTINGS: Mapping[str, str] = {
     "label_noise": "Wrong clicks",
     "winner_safeguard": "Safeguard of winners",
     "safeguard_strength": "Its strength",
+    "frequency_cutoff": "Frequency cutoff",
     "sigma_power": "Power of sigma",
     "learning_rate": "Learning rate",
     "adapted_layers": "Adapted layers",
