@@ -6,7 +6,6 @@ fields are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,9 +19,6 @@ Inverter = Literal["reference", "policy"]
 Safeguard = Literal["off", "dpop", "sdpo"]
 Decay = Literal["none", "linear", "cosine"]
 AdaptedLayers = Literal["attention", "attention_and_convolutions"]
-
-_BEFORE_IT_WAS_A_SETTING: Mapping[str, Any] = {"frequency_cutoff": 0.0}
-"""What rounds did that are older than a setting whose default is something else."""
 
 
 class _Config(BaseModel):
@@ -63,7 +59,7 @@ class RoundConfig(_Config):
     alike, so both also teach what no choice asked for."""
     safeguard_strength: float = Field(0.5, ge=0.0)
     """dpop: the penalty's factor. sdpo: mu, at most 1, the share of the winner's descent kept."""
-    frequency_cutoff: float = Field(1.0, ge=0.0)
+    frequency_cutoff: float = Field(0.0, ge=0.0)
     """Cycles a picture above which an error counts less: at f by 1 / (1 + (f / cutoff)^2), which
     gives every octave the same say. 0 lets all count alike, as published."""
     sigma_power: float = Field(0.0, ge=-2.0, le=2.0)
@@ -158,14 +154,6 @@ class RoundConfig(_Config):
         return self.needs_inversion and self.noise_mixing == 0 and self.timesteps == "grid"
 
     @classmethod
-    def stored(cls, values: Mapping[str, Any]) -> RoundConfig:
-        """A round's configuration as it was stored; what is newer than the round is as it was then.
-
-        Raises ValidationError where a value cannot be used.
-        """
-        return cls.model_validate({**_BEFORE_IT_WAS_A_SETTING, **values})
-
-    @classmethod
     def published(cls, **changes: Any) -> RoundConfig:
         """The published method: policy inversion with eta 0.1, any timestep, a noise of its own
         for each picture, a fifth of the prompts dropped. Steps, rank, learning rate and batch stay
@@ -184,7 +172,6 @@ class RoundConfig(_Config):
             "beta": 2000.0,
             "winner_safeguard": "off",
             "learning_rate_decay": "none",
-            "frequency_cutoff": 0.0,
         }
         return cls.model_validate({**method, **changes})
 

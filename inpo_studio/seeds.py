@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 _BITS = 63
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Noise between that of two seeds: a picture like `seed`'s, the less so the larger `strength`.
+
+    The names are those of other tools: `seed` is the picture varied, `variation_seed` what it is
+    turned towards, by the share `strength` of the way (0: `seed`'s own noise, 1: the other's).
+    """
+
+    seed: int
+    variation_seed: int
+    strength: float
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -20,6 +20,9 @@ import platformdirs
 
 PREFIX = "INPO_STUDIO_"
 EMBEDDED_MODEL = "postcards"
+USUAL_VARIATION = 0.5
+"""Half of the way from one seed's noise to another's: the same scene with other sizes, places,
+colours and light."""
 CHOSEN_MODEL_FILE = "model.json"
 """In the workspace: the model that was last chosen on the page."""
 _TRUE = {"1", "true", "yes", "on"}
@@ -55,6 +58,9 @@ class Settings:
     """CPU threads of worker and training; 0 is all physical cores this process may use."""
     keep_ready: int = 60
     """Unlabelled pairs that a running worker keeps ready; 0 makes pairs only when asked."""
+    variation: float = USUAL_VARIATION
+    """How far apart the two pictures of a pair are drawn: 1 gives each a seed of its own, less
+    makes the second a variation of the first, so that a choice says more of what was liked."""
     annotator: str = "me"
     """Name under which choices and votes are kept, those of the browser and of `choose`."""
     overlap: bool = False
@@ -178,6 +184,8 @@ def _read_file(path: Path, names: list[str]) -> dict[str, Any]:
 def _read(name: str, value: Any, source: str) -> Any:
     if name in ("port", "processes", "threads", "keep_ready"):
         return _whole_number(name, value, source)
+    if name == "variation":
+        return _share(value, source)
     if name in ("open_browser", "overlap", "worker"):
         return _yes_or_no(value, source)
     text = str(value).strip()
@@ -194,6 +202,16 @@ def _whole_number(name: str, value: Any, source: str) -> int:
         number = -1
     if isinstance(value, bool) or not 0 <= number <= most:
         raise SettingsError(f"{source} must be a whole number from 0 to {most}, not {value!r}.")
+    return number
+
+
+def _share(value: Any, source: str) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if isinstance(value, bool) or not 0 < number <= 1:
+        raise SettingsError(f"{source} must be a number above 0 and up to 1, not {value!r}.")
     return number
 
 

@@ -22,19 +22,25 @@ def add_image(
     guidance: float,
     steps: int,
     negative_prompt: str = "",
+    variation_seed: int | None = None,
+    variation_strength: float | None = None,
     latents_sha256: str | None = None,
     image_id: str | None = None,
 ) -> Image:
     """Store a picture's row; its bytes must already be in the file store.
 
-    Width and height are pixels; `adapter_id` None is the base model. With an `image_id` that
-    exists already the stored row is returned, so a repeated job adds nothing twice; it must
-    be of the same prompt, seed, model and adapter, else InvalidInput.
+    Width and height are pixels; `adapter_id` None is the base model. A variation names its second
+    seed and its strength, others neither. With an `image_id` that exists already the stored row is
+    returned, so a repeated job adds nothing twice; it must be of the same prompt, seeds, model and
+    adapter, else InvalidInput.
     """
+    origin = (prompt_id, seed, variation_seed, model, adapter_id)
     image_id = image_id or new_id()
+    if (variation_seed is None) != (variation_strength is None):
+        raise InvalidInput("A variation has a second seed and a strength; give both or neither.")
     stored = session.get(Image, image_id)
     if stored is not None:
-        _same_origin(stored, prompt_id, seed, model, adapter_id)
+        _same_origin(stored, origin)
         return stored
     image = Image(
         id=image_id,
@@ -43,6 +49,8 @@ def add_image(
         height=height,
         prompt_id=prompt_id,
         seed=checked_seed(seed),
+        variation_seed=None if variation_seed is None else checked_seed(variation_seed),
+        variation_strength=variation_strength,
         model=model,
         adapter_id=adapter_id,
         guidance=guidance,
@@ -55,11 +63,9 @@ def add_image(
     return image
 
 
-def _same_origin(
-    image: Image, prompt_id: str, seed: int, model: str, adapter_id: str | None
-) -> None:
-    stored = (image.prompt_id, image.seed, image.model, image.adapter_id)
-    if stored != (prompt_id, seed, model, adapter_id):
+def _same_origin(image: Image, origin: tuple[object, ...]) -> None:
+    stored = (image.prompt_id, image.seed, image.variation_seed, image.model, image.adapter_id)
+    if stored != origin:
         raise InvalidInput(f"The image {image.id!r} is already stored with another origin.")
 
 

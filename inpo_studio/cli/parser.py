@@ -94,6 +94,7 @@ def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
     )
     for command in (serve, worker):
         _add_devices(command)
+        _add_variation(command)
     commands.add_parser("doctor", parents=[shared], help="look at what the studio runs on")
     fetch = commands.add_parser(
         "fetch", parents=[shared], help="look at a model of the Hub, say its size and download it"
@@ -104,6 +105,15 @@ def _add_processes(commands: Any, shared: argparse.ArgumentParser) -> None:
         "--precision",
         choices=["full", "half"],
         help="of the weights (half on a machine with a GPU, where the model offers both)",
+    )
+
+
+def _add_variation(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--variation",
+        metavar="V",
+        help="how far apart the two pictures of a pair are: 1 are two seeds, less are variations "
+        "of one picture (0.5)",
     )
 
 
@@ -118,6 +128,7 @@ def _add_choices(commands: Any, shared: argparse.ArgumentParser) -> None:
     pairs.add_argument(
         "--seed", type=count_from_zero, metavar="S", help="seed of the pictures (drawn at random)"
     )
+    _add_variation(pairs)
     _add_generation(pairs)
 
     export = commands.add_parser(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from inpo_studio.diffusion.families import vae_scale_factor
 from inpo_studio.diffusion.fitting import OutOfMemory, attempt
 from inpo_studio.diffusion.loading import Pipeline, resident
+from inpo_studio.seeds import Variation
 
 log = logging.getLogger("inpo_studio.diffusion")
 
@@ -39,16 +41,29 @@ def latent_shape(
 
 
 def initial_noise(
-    pipeline: Pipeline, seeds: Sequence[int], width: int | None = None, height: int | None = None
+    pipeline: Pipeline,
+    seeds: Sequence[int | Variation],
+    width: int | None = None,
+    height: int | None = None,
 ) -> Tensor:
     """Standard normal latents (n, c, h, w), float32 on the CPU.
 
     Each image has its own CPU generator, so a picture depends on its seed alone, not on its batch
-    or device; diffusers gives the same for a list of CPU generators.
+    or device; diffusers gives the same for a list of CPU generators. A variation by s is
+    cos(a) n + sin(a) n' with a = s pi/2, of the noise n, n' of its two seeds: standard normal too.
     """
     shape = latent_shape(pipeline, width, height)
-    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return torch.stack(rows)
+
+    def drawn(seed: int) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    def noise(seed: int | Variation) -> Tensor:
+        if not isinstance(seed, Variation):
+            return drawn(seed)
+        angle = 0.5 * math.pi * seed.strength
+        return math.cos(angle) * drawn(seed.seed) + math.sin(angle) * drawn(seed.variation_seed)
+
+    return torch.stack([noise(seed) for seed in seeds])
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from inpo_studio.diffusion.fitting import OutOfMemory, is_out_of_memory, release
 from inpo_studio.diffusion.latents import decode_latents, initial_noise
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.inpo.schedule import ddim_step
+from inpo_studio.seeds import Variation
 
 log = logging.getLogger("inpo_studio.diffusion")
 
@@ -44,7 +45,7 @@ class Sample:
 def sample(
     pipeline: Pipeline,
     prompts: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int | Variation],
     generation: GenerationConfig,
     *,
     on_step: OnStep | None = None,

@@ -1,4 +1,6 @@
-"""Making pairs: two pictures of one prompt that differ in their seed only.
+"""Making pairs: two pictures of one prompt, the second a variation of the first.
+
+A pair that differs in fewer things says more of what was liked, and is quicker to judge.
 
 Ids and seeds are functions of the job and the pair's index, so a job that is taken up again
 after a crash makes what is missing and nothing twice.
@@ -16,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.jobs.pictures import Painter, adapter_folder, keep, read_prompts
-from inpo_studio.seeds import derive_seed
+from inpo_studio.seeds import Variation, derive_seed
 from storage.images import add_image
 from storage.pairs import add_pair
 from storage.schema import Pair, Prompt, new_id
@@ -36,6 +38,9 @@ class PairsPayload(BaseModel):
     generation: GenerationConfig
     model: str
     adapter_id: str | None = None
+    variation: float = Field(1.0, gt=0, le=1)
+    """How far the second picture's noise is turned from the first's. 1 is a seed of its own, and
+    what jobs meant that are older than this."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,14 @@ class _Item:
     pair_id: str
     prompt: Prompt
     seeds: tuple[int, int]
+    variation: float
+
+    def drawn_from(self) -> tuple[int, int | Variation]:
+        """What the noise of the first and of the second picture is drawn from."""
+        first, second = self.seeds
+        if self.variation == 1:
+            return first, second
+        return first, Variation(first, second, self.variation)
 
 
 def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +73,7 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
                 context.item_id("pair", index),
                 prompts[index % len(prompts)],
                 pair_seeds(asked.seed, index),
+                asked.variation,
             )
             for index in range(asked.count)
         ]
@@ -89,7 +103,8 @@ def make_pair(
         (prompt,) = read_prompts(session, [prompt_id])
         if adapter_id is not None:
             folder = adapter_folder(context, session, adapter_id)
-    item = _Item(new_id(), prompt, pair_seeds(secrets.randbits(SEED_BITS), 0))
+    seeds = pair_seeds(secrets.randbits(SEED_BITS), 0)
+    item = _Item(new_id(), prompt, seeds, context.settings.variation)
     pipeline = context.pipelines.get(context.settings.model)
     _make(Painter(context, pipeline, generation, adapter_id, folder), [item])
     return item.pair_id
@@ -106,7 +121,7 @@ def _make(painter: Painter, items: Sequence[_Item]) -> None:
     """Draw some pairs in one batch, keep the files, then write all their rows at once."""
     context = painter.context
     texts = [item.prompt.text for item in items for _ in item.seeds]
-    drawn = painter.paint(texts, [seed for item in items for seed in item.seeds])
+    drawn = painter.paint(texts, [seed for item in items for seed in item.drawn_from()])
     kept = [keep(context.files, one) for one in drawn]
     made_with = painter.made_with()
     with context.database.write() as session:
@@ -116,11 +131,10 @@ def _make(painter: Painter, items: Sequence[_Item]) -> None:
                     session,
                     image_id=context.item_id("image", item.pair_id, side),
                     prompt_id=item.prompt.id,
-                    seed=seed,
                     **kept[2 * place + side],
-                    **made_with,
+                    **{**made_with, **_seed_columns(seed)},
                 ).id
-                for side, seed in enumerate(item.seeds)
+                for side, seed in enumerate(item.drawn_from())
             ]
             add_pair(
                 session,
@@ -129,3 +143,14 @@ def _make(painter: Painter, items: Sequence[_Item]) -> None:
                 first_image_id=images[0],
                 second_image_id=images[1],
             )
+
+
+def _seed_columns(seed: int | Variation) -> dict[str, Any]:
+    """The columns of a picture's row that say what its noise was drawn from."""
+    if not isinstance(seed, Variation):
+        return {"seed": seed}
+    return {
+        "seed": seed.seed,
+        "variation_seed": seed.variation_seed,
+        "variation_strength": seed.strength,
+    }

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
+from inpo_studio.seeds import Variation
 from storage.adapters import get_adapter
 from storage.files import FileStore
 from storage.prompts import get_prompt
@@ -40,7 +41,7 @@ class Painter:
         width, height = self.pipeline.size
         return self.generation.width or width, self.generation.height or height
 
-    def paint(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Sample]:
+    def paint(self, prompts: Sequence[str], seeds: Sequence[int | Variation]) -> list[Sample]:
         """Draw one picture for each prompt and seed; stops at any denoising step if told to."""
         from inpo_studio.diffusion.sampling import sample
 
@@ -52,7 +53,7 @@ class Painter:
             return sample(self.pipeline, prompts, seeds, self.generation, on_step=on_step)
 
     def made_with(self) -> dict[str, Any]:
-        """Return the columns of a picture's row that say how it was made."""
+        """Return the columns of the row of a picture by a plain seed that say how it was made."""
         width, height = self.size
         return {
             "width": width,
@@ -62,6 +63,8 @@ class Painter:
             "guidance": self.generation.guidance,
             "steps": self.generation.steps,
             "negative_prompt": self.generation.negative_prompt,
+            "variation_seed": None,
+            "variation_strength": None,
         }
 
 

@@ -108,6 +108,7 @@ class Supply:
                 "generation": generation.model_dump(),
                 "model": self._settings.model,
                 "adapter_id": lack.adapter_id,
+                "variation": self._settings.variation,
             },
             job_id=job_id,
             priority=SPARE,

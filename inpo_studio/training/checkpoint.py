@@ -84,7 +84,7 @@ def _agree(stored: Any, wanted: Any) -> bool:
     """Whether a stored fact is the wanted one.
 
     A setting that the checkpoint lacks is newer than it, and the round it belongs to lacks it too:
-    both mean what was done before it was one.
+    both mean its default.
     """
     if isinstance(stored, Mapping) and isinstance(wanted, Mapping):
         return {**wanted, **stored} == wanted

@@ -36,7 +36,7 @@ def read_inputs(session: Session, settings: Settings, round_id: str) -> RoundInp
         adapter = get_adapter(session, before.adapter_id)
         parent = settings.workspace / adapter.folder
         parent_sha256 = adapter.sha256
-    config = RoundConfig.stored({**row.config, "seed": row.seed})
+    config = RoundConfig.model_validate({**row.config, "seed": row.seed})
     images = {i.id: i for pair in frozen for i in (pair.winner_image, pair.loser_image)}
     return RoundInputs(
         model=row.model,

@@ -52,11 +52,16 @@ def _export_pair(
         "pair": pair.id,
         "prompt": pair.prompt.text,
         **names,
-        "seeds": {"left": pair.first_image.seed, "right": pair.second_image.seed},
+        "seeds": {"left": _own_seed(pair.first_image), "right": _own_seed(pair.second_image)},
+        "variation": pair.second_image.variation_strength,
         "choice": None if choice is None else as_stored(choice),
         "annotator": None if choice is None else choice.annotator,
         "split": pair.prompt.split,
     }
+
+
+def _own_seed(image: Image) -> int:
+    return image.seed if image.variation_seed is None else image.variation_seed
 
 
 def export_comparisons(files: FileStore, folder: Path, found: Sequence[Comparison]) -> None:

@@ -115,7 +115,7 @@ def provenance(
         rounds=tuple(row.number for row in line),
         imported=imported_from(line[0]),
         round_id=round_.id,
-        config=RoundConfig.stored(round_.config),
+        config=RoundConfig.model_validate(round_.config),
         step=adapter.step,
         rank=adapter.rank,
         alpha=adapter.alpha,

@@ -58,6 +58,9 @@ class Image(Base):
     height: Mapped[int]
     prompt_id: Mapped[str] = reference("prompts")
     seed: Mapped[int] = mapped_column(BigInteger)
+    variation_seed: Mapped[int | None] = mapped_column(BigInteger)
+    """Null, like the strength, where the picture starts from the noise of `seed` alone."""
+    variation_strength: Mapped[float | None]
     model: Mapped[str]
     adapter_id: Mapped[str | None] = reference("adapters")
     guidance: Mapped[float]

@@ -28,6 +28,7 @@ from inpo_studio.configs import RoundConfig
 from inpo_studio.diffusion.adapters import remove_adapter, using
 from inpo_studio.diffusion.loading import Pipeline, load_pipeline
 from inpo_studio.inpo.objectives import OBJECTIVES
+from inpo_studio.settings import USUAL_VARIATION
 from inpo_studio.training.dataset import TrainingData, collate
 from inpo_studio.training.forwards import count_forwards
 from inpo_studio.training.loop import StepRecord, Trainer
@@ -118,7 +119,9 @@ def run_together(
 def _pairs(pipeline: Pipeline, options: argparse.Namespace, cell: Cell) -> TrainingData:
     most = max(options.pool, cell.choices)
     folder = options.out / "base"
-    made = training_pictures(pipeline, folder, cell.seed, options.prompts, cell.choices, most)
+    made = training_pictures(
+        *(pipeline, folder, cell.seed, options.prompts, cell.choices, most, options.variation)
+    )
     frozen = label(made, cell.taste, cell.noise, cell.seed)
     return collate(frozen, lambda ids: torch.stack([made[int(i)].latents for i in ids]))
 
@@ -153,6 +156,12 @@ def parse() -> tuple[argparse.Namespace, list[Cell]]:
         help=f"default, published or an objective: {','.join(OBJECTIVES)}",
     )
     parser.add_argument("--prompts", type=int, default=16, help="prompts of the training pairs")
+    parser.add_argument(
+        "--variation",
+        type=float,
+        default=USUAL_VARIATION,
+        help="how far apart the two pictures of a pair are; 1 are two seeds of their own",
+    )
     parser.add_argument("--pool", type=int, default=128, help="pairs made for each seed")
     parser.add_argument(
         "--set", nargs="*", default=[], help="RoundConfig fields, [method:]name=value"
@@ -184,7 +193,8 @@ def run(options: argparse.Namespace, cells: Sequence[Cell], path: Path) -> None:
     changes = parse_changes(options.set)
     pipeline = load_pipeline(options.model, dtype="float32" if options.together else "auto")
     done = {cell["key"] for cell in read_cells(path)}
-    keys = {c: cell_key(c, options.prompts, changes, pipeline.fingerprint) for c in cells}
+    facts = (options.prompts, options.variation, changes, pipeline.fingerprint)
+    keys = {c: cell_key(c, *facts) for c in cells}
     missing = [
         cell
         for cell, key in keys.items()
@@ -197,7 +207,8 @@ def run(options: argparse.Namespace, cells: Sequence[Cell], path: Path) -> None:
                 row = {"key": f"{keys[cell]}@{strength:g}", **asdict(cell)}
                 if strength != 1:
                     row["method"] = f"{cell.method} at {strength:g}"
-                row |= {"prompts": options.prompts, "strength": strength, **result}
+                row |= {"prompts": options.prompts, "variation": options.variation}
+                row |= {"strength": strength, **result}
                 row |= {"model": pipeline.fingerprint, "device": pipeline.device.type}
                 if row["key"] not in done:
                     with path.open("a", encoding="utf-8") as file:

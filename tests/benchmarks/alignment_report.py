@@ -118,7 +118,8 @@ def _differences(cells: Sequence[Row]) -> str:
 
 
 def _place(cell: Row) -> tuple[Any, ...]:
-    return tuple(cell[name] for name in ("taste", "seed", "choices", "noise", "prompts"))
+    own = tuple(cell[name] for name in ("taste", "seed", "choices", "noise", "prompts"))
+    return (*own, cell.get("variation", 1.0))
 
 
 def _tastes(cells: Sequence[Row]) -> str:

@@ -82,8 +82,7 @@ def configuration(cell: Cell, clear: int, changes: Changes) -> RoundConfig:
         method = RoundConfig.published().model_dump(exclude_defaults=True)
         method["lowest_timestep"] = 0
     elif cell.method in OBJECTIVES:
-        # As it was published: with errors whose frequencies count alike.
-        method = {"objective": cell.method, "frequency_cutoff": 0.0}
+        method = {"objective": cell.method}
     if cell.method == "robust":
         method["label_noise"] = cell.noise
     asked = {**changes.get("", {}), **changes.get(cell.method, {})}
@@ -91,11 +90,11 @@ def configuration(cell: Cell, clear: int, changes: Changes) -> RoundConfig:
     return RoundConfig.model_validate({**base, **method, **asked, "seed": cell.seed})
 
 
-def cell_key(cell: Cell, prompts: int, changes: Changes, fingerprint: str) -> str:
-    """What makes a cell the same one: itself, the model, and everything that is configured."""
+def cell_key(cell: Cell, prompts: int, variation: float, changes: Changes, fingerprint: str) -> str:
+    """What makes a cell the same one: itself, its pairs, the model, and what is configured."""
     config = configuration(cell, cell.choices, changes).model_dump(exclude=UNTOLD)
     sampling = GENERATION.model_dump()
-    facts = [asdict(cell), prompts, config, sampling, fingerprint]
+    facts = [asdict(cell), prompts, variation, config, sampling, fingerprint]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

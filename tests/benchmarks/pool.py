@@ -15,7 +15,7 @@ from inpo_studio.configs import GenerationConfig
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.diffusion.sampling import sample
 from inpo_studio.postcards.scenes import Scene, caption, held_out, random_scene
-from inpo_studio.seeds import derive_seed
+from inpo_studio.seeds import Variation, derive_seed
 from inpo_studio.training.dataset import FrozenPair
 from tests.benchmarks.tastes import draw_of, is_random, score
 
@@ -28,7 +28,7 @@ class Picture:
     """A picture of ``prompt`` at ``seed``, and the latents ``(c, h, w)`` it was decoded from."""
 
     prompt: str
-    seed: int
+    seed: int | Variation
     image: Image.Image
     latents: torch.Tensor
 
@@ -50,7 +50,10 @@ def prompts_of(count: int, seed: int, unseen: bool) -> list[str]:
 
 
 def pictures(
-    pipeline: Pipeline, prompts: Sequence[str], seeds: Sequence[int], kept: Path | None = None
+    pipeline: Pipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int | Variation],
+    kept: Path | None = None,
 ) -> list[Picture]:
     """Pictures of ``prompts`` at ``seeds``, kept in the file ``kept`` when named.
 
@@ -82,17 +85,28 @@ def pictures(
 
 
 def training_pictures(
-    pipeline: Pipeline, folder: Path, seed: int, prompts: int, choices: int, most: int
+    pipeline: Pipeline,
+    folder: Path,
+    seed: int,
+    prompts: int,
+    choices: int,
+    most: int,
+    variation: float,
 ) -> list[Picture]:
     """The pictures of ``choices`` pairs, two neighbours each, of a pool of ``most`` pairs.
 
-    Pair i is of prompt i modulo ``prompts``, so fewer choices are a part of more.
+    Pair i is of prompt i modulo ``prompts``, so fewer choices are a part of more. As in the
+    studio, a pair's second picture is its first's by ``variation``; 1 is a seed of its own.
     """
     texts = prompts_of(prompts, seed, unseen=False)
     each = [texts[i // 2 % prompts] for i in range(2 * most)]
     seeds = [derive_seed(seed, "pair", i) % 2**31 for i in range(len(each))]
-    kept = folder / f"pairs-{prompts}-{most}-{seed}.npz"
-    return pictures(pipeline, each, seeds, kept)[: 2 * choices]
+    drawn: list[int | Variation] = [
+        Variation(seeds[i - 1], seeds[i], variation) if i % 2 else seeds[i]
+        for i in range(len(each))
+    ]
+    kept = folder / f"pairs-{prompts}-{most}-{seed}-{variation:g}.npz"
+    return pictures(pipeline, each, drawn, kept)[: 2 * choices]
 
 
 def unseen_pictures(pipeline: Pipeline, kept: Path | None) -> list[Picture]:

@@ -13,6 +13,7 @@ from inpo_studio.cli import main
 from inpo_studio.studio import Studio
 from inpo_studio.studio.label.choices import record_choice
 from storage.choices import live_choices
+from storage.pairs import get_pair
 from tests.studio.workspace import add_pairs
 
 
@@ -78,6 +79,21 @@ def test_every_row_names_its_pictures(
     found = {f"images/{path.name}" for path in (tmp_path / "out" / "images").iterdir()}
     assert named == found
     assert len(found) == 10
+
+
+def test_a_variation_is_exported_with_the_seeds_it_lies_between(
+    studio: Studio, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain, varied = add_pairs(studio, 2)
+    with studio.database.write() as session:
+        pair = get_pair(session, varied.id)
+        image = pair.second_image
+        image.seed, image.variation_seed, image.variation_strength = 7, 9, 0.5
+        pair.first_image.seed = 7
+    run(capfd, "export", tmp_path / "out")
+    found = {line["pair"]: (line["seeds"], line["variation"]) for line in read(tmp_path / "out")}
+    assert found[varied.id] == ({"left": 7, "right": 9}, 0.5)
+    assert found[plain.id][1] is None
 
 
 def test_annotators_are_told_apart(

@@ -15,6 +15,7 @@ from inpo_studio.diffusion.latents import (
     latent_shape,
 )
 from inpo_studio.diffusion.loading import Pipeline
+from inpo_studio.seeds import Variation
 
 
 def _pictures(n: int, size: tuple[int, int] = (64, 64)) -> list[Image.Image]:
@@ -36,6 +37,18 @@ def test_noise_depends_on_the_seed_alone(sd15: Pipeline) -> None:
     together = initial_noise(sd15, [3, 2**40 + 1])
     assert torch.equal(together[1:], initial_noise(sd15, [2**40 + 1]))
     assert not torch.equal(together[0], together[1])
+
+
+def test_a_variation_lies_between_the_noise_of_its_seeds(sd15: Pipeline) -> None:
+    first, second = initial_noise(sd15, [3, 4])
+    angles = (0.0, 0.25, 0.5, 1.0)
+    varied = initial_noise(sd15, [Variation(3, 4, strength) for strength in angles])
+    assert torch.equal(varied[0], first)
+    torch.testing.assert_close(varied[1], 0.92388 * first + 0.38268 * second)
+    torch.testing.assert_close(varied[2], (first + second) / 2**0.5)
+    torch.testing.assert_close(varied[3], second)
+    many = initial_noise(sd15, [Variation(2 * i, 2 * i + 1, 0.5) for i in range(100)])
+    assert float(many.std()) == pytest.approx(1.0, abs=0.02), "it is noise like any other"
 
 
 def test_coding_is_that_of_diffusers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,9 +16,12 @@ from inpo_studio.jobs.pairs import pair_seeds
 from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.worker import embedded_worker
+from inpo_studio.seeds import Variation
 from inpo_studio.studio import Studio
 from storage.adapters import add_adapter
 from storage.comparisons import get_comparison
+from storage.errors import InvalidInput
+from storage.images import add_image
 from storage.pairs import list_pairs
 from storage.prompts import add_prompts
 from storage.rounds import claim_attempt, create_round
@@ -89,6 +93,52 @@ def test_pairs_take_the_prompts_in_turn_and_tell_how_they_were_made(
             assert image.negative_prompt == ""
             with Pillow.open(studio.files.image_path(image.sha256)) as picture:
                 assert picture.size == (16, 16)
+
+
+def test_the_second_picture_of_a_pair_is_a_variation_of_the_first(
+    studio: Studio, painted: list[int]
+) -> None:
+    run_job(
+        studio, "pairs", pairs_payload(prompt_ids(studio, "a hill", "a lake"), 3, variation=0.5)
+    )
+    with studio.database.read() as session:
+        made = list_pairs(session)
+    for index, pair in enumerate(made):
+        first, second = pair_seeds(5, index)
+        assert (pair.first_image.seed, pair.first_image.variation_seed) == (first, None)
+        assert pair.first_image.variation_strength is None
+        assert (pair.second_image.seed, pair.second_image.variation_seed) == (first, second)
+        assert pair.second_image.variation_strength == 0.5
+        drawn = f"a {('hill', 'lake')[index % 2]}|{Variation(first, second, 0.5)}|None|1.0"
+        with Pillow.open(studio.files.image_path(pair.second_image.sha256)) as picture:
+            assert picture.getpixel((0, 0)) == tuple(hashlib.sha256(drawn.encode()).digest()[:3])
+
+
+def test_a_variation_is_never_shown_as_the_picture_of_its_seed(
+    studio: Studio, painted: list[int]
+) -> None:
+    round_id, (prompt,) = with_adapter(studio), prompt_ids(studio, "a hill")
+    run_job(studio, "pairs", pairs_payload([prompt], 1, variation=0.5))
+    with studio.database.write() as session:
+        (pair,) = list_pairs(session)
+        # As if the plain picture had never been drawn.
+        pair.first_image.seed = 1
+        varied = pair.second_image.id
+        seed = pair.second_image.seed
+    payload = {**comparisons_payload(studio, round_id, [seed]), "prompt_ids": [prompt]}
+    result = run_job(studio, "comparisons", payload)
+    with studio.database.read() as session:
+        made = get_comparison(session, result["comparison_ids"][0])
+    assert made.base_image_id != varied
+    assert made.base_image.variation_seed is None
+
+
+def test_half_a_variation_is_refused(studio: Studio, painted: list[int]) -> None:
+    (prompt,) = prompt_ids(studio, "a hill")
+    columns: dict[str, Any] = {"sha256": "a" * 64, "width": 8, "height": 8, "prompt_id": prompt}
+    columns |= {"seed": 1, "model": MODEL, "adapter_id": None, "guidance": 3.0, "steps": 2}
+    with studio.database.write() as session, pytest.raises(InvalidInput, match="both or neither"):
+        add_image(session, variation_seed=2, **columns)
 
 
 def test_latents_are_kept_as_training_reads_them(studio: Studio, painted: list[int]) -> None:

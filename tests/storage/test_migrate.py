@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "9998"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = depends_on = None
 
 
@@ -199,7 +199,7 @@ def test_a_backup_is_made_before_an_existing_file_changes(
     backup = migrate(sqlite_database)
     assert backup is not None
     with sqlite3.connect(backup) as copy:
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0003",)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
         assert copy.execute("SELECT count(*) FROM choices").fetchone() == (1,)
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     copy.close()
@@ -214,7 +214,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
         before = described(connection)
     with pytest.raises(RuntimeError, match="broken on purpose"):
         migrate(labelled)
-    assert current_revision(labelled) == "0003"
+    assert current_revision(labelled) == "0004"
     with labelled.reader.connect() as connection:
         assert described(connection) == before
     with labelled.read() as session:

@@ -133,24 +133,6 @@ def test_a_round_without_samples(bench: Callable[..., Bench], changes: dict[str,
     assert [a.step for a in one.adapters()] == ([2, 4] if "sample_prompts" in changes else [4])
 
 
-def test_a_round_older_than_a_setting_trains_as_it_was_meant(
-    bench: Callable[..., Bench],
-) -> None:
-    def trained(older: bool, **changes: float) -> dict[str, torch.Tensor]:
-        found = bench(**changes)
-        if older:
-            with found.studio.database.write() as session:
-                row = get_round(session, ROUND)
-                row.config = {k: v for k, v in row.config.items() if k != "frequency_cutoff"}
-        assert found.train() is Exit.DONE
-        return found.weights(found.adapters()[-1])
-
-    today, before = trained(False), trained(False, frequency_cutoff=0.0)
-    older = trained(True)
-    assert all(torch.equal(older[name], before[name]) for name in before)
-    assert any(not torch.equal(older[name], today[name]) for name in today)
-
-
 def test_samples_that_cannot_be_drawn_cost_nothing_else(
     bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ def _costs_of(session: Session, settings: Settings, row: Round) -> Costs | None:
     steps = [m.seconds for m in list_metrics(session, row.id) if m.seconds is not None]
     if "start_s" not in noted or not steps:
         return None
-    config = RoundConfig.stored(row.config)
+    config = RoundConfig.model_validate(row.config)
     usual = USUAL.get(row.model)
     level_s = usual.level_s if usual is not None else 0.0
     if "picture_s" in noted:
