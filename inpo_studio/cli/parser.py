@@ -113,7 +113,7 @@ def _add_variation(command: argparse.ArgumentParser) -> None:
         "--variation",
         metavar="V",
         help="how far apart the two pictures of a pair are: 1 are two seeds, less are variations "
-        "of one picture (0.5)",
+        "of one picture (0.67)",
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from inpo_studio.engine import EngineError
 from inpo_studio.studio import Studio
 from inpo_studio.studio.errors import StudioError
-from storage.errors import DatabaseBusy, DiskFull, StorageError
+from storage.errors import StorageError, Transient
 
 Answer = dict[str, Any]
 _ELSEWHERE = "This page belongs to another workspace; reload it."
@@ -52,7 +52,7 @@ def answer(
         return work(message)
     except ValidationError:
         return {"refused": unreadable}
-    except (DatabaseBusy, DiskFull) as error:
+    except Transient as error:
         return {"retry": str(error)}
     except (StorageError, StudioError, EngineError) as error:
         return {"refused": str(error)}
