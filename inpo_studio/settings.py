@@ -21,8 +21,8 @@ import platformdirs
 PREFIX = "INPO_STUDIO_"
 EMBEDDED_MODEL = "postcards"
 USUAL_VARIATION = 0.67
-"""Two thirds of the way from one seed's noise to another's: the same scene with other sizes, places,
-colours and light."""
+"""Two thirds of the way from one seed's noise to another's: the same scene with other sizes,
+places, colours and light."""
 CHOSEN_MODEL_FILE = "model.json"
 """In the workspace: the model that was last chosen on the page."""
 _TRUE = {"1", "true", "yes", "on"}
