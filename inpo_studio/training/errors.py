@@ -99,7 +99,7 @@ def pair_errors(config: RoundConfig, policy: Policy, micro: MicroBatch) -> PairE
         reference = policy.predict_reference(*inputs)
     noise = tuple(side.to(device) for side in micro.noise)
     predicted = _sides(policy.predict(*inputs, micro.seeds), micro.looks)
-    weights = None if micro.weights is None else micro.weights.to(device)
+    weights = micro.weights
     policy_errors = [error(side, tau, weights) for side, tau in zip(predicted, noise, strict=True)]
     expected = _sides(reference.to(device), micro.looks)
     reference_errors = [

@@ -153,6 +153,8 @@ def _joined(parts: Sequence[MicroBatch]) -> MicroBatch:
         timestep=torch.cat([part.timestep for part in parts]),
         conditioning=Conditioning.cat([part.conditioning for part in parts]),
         preference=torch.cat([part.preference for part in parts]),
+        # The same for all: whichever of a pair has won, the two differ by as much.
+        weights=parts[0].weights,
     )
 
 

@@ -25,6 +25,7 @@ from tests.training.conftest import PAIRS, small_config
     "changes",
     [
         {"noise_sharing": "midpoint"},
+        {"noise_sharing": "midpoint", "frequency_cutoff": 1.0},
         {"objective": "diffusion_dpo"},
     ],
 )

@@ -32,12 +32,11 @@ def request_pairs(
     *,
     seed: int | None = None,
     generation: GenerationConfig | None = None,
-    variation: float | None = None,
 ) -> PairsRequest:
     """Ask the worker for `count` pairs, spread evenly over the prompts, by the present policy.
 
-    A seed of None is drawn at random and returned; a variation of None is the studio's. Raises
-    HeldOutPrompt, with nothing written, when a prompt is kept for comparisons.
+    A seed of None is drawn at random and returned. Raises HeldOutPrompt, with nothing written,
+    when a prompt is kept for comparisons.
     """
     prompts = label_prompts(studio, texts)
     seed = secrets.randbits(32) if seed is None else seed
@@ -52,7 +51,7 @@ def request_pairs(
             "generation": (generation or GenerationConfig()).model_dump(),
             "model": studio.settings.model,
             "adapter_id": adapter_id,
-            "variation": variation or studio.settings.variation,
+            "variation": studio.settings.variation,
         },
     )
     return PairsRequest(job_id, count, len(prompts), seed)
