@@ -20,7 +20,7 @@ from inpo_studio.jobs.pictures import Painter
 from inpo_studio.jobs.pipelines import Pipelines
 from inpo_studio.jobs.supply import FIRST, Supply
 from inpo_studio.studio import Studio
-from inpo_studio.studio.label.pairs import ready_count
+from inpo_studio.studio.label.pairs import ready_count, request_pairs
 from inpo_studio.studio.label.prompts import label_prompts
 from inpo_studio.studio.label.standing import standing
 from storage.pairs import list_pairs
@@ -64,8 +64,23 @@ def test_a_worker_fills_a_fresh_workspace_and_stops(
         per_prompt: dict[str, int] = {}
         for pair in list_pairs(session):
             per_prompt[pair.prompt_id] = per_prompt.get(pair.prompt_id, 0) + 1
+            assert pair.second_image.variation_strength == studio.settings.variation < 1
     assert len(per_prompt) == 5
     assert max(per_prompt.values()) - min(per_prompt.values()) <= 3
+
+
+def test_pairs_that_are_asked_for_are_as_the_studio_is_set(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def enqueue(engine: Any, kind: str, payload: dict[str, Any], *rest: Any, **more: Any) -> str:
+        asked.append(payload)
+        return "job"
+
+    monkeypatch.setattr(type(studio.engine), "enqueue", enqueue)
+    request_pairs(studio, ["a fox"], 2)
+    assert [payload["variation"] for payload in asked] == [studio.settings.variation]
 
 
 class Failing:
@@ -151,6 +166,7 @@ def test_pairs_go_on_beside_a_round_where_there_is_room(
     assert made[2] is None
     with studio.database.read() as session:
         assert {pair.id for pair in list_pairs(session)} == set(made[:2])
+        assert all(pair.second_image.variation_strength for pair in list_pairs(session))
         assert len({pair.prompt_id for pair in list_pairs(session)}) == 2
 
 
