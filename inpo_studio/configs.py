@@ -19,6 +19,7 @@ Inverter = Literal["reference", "policy"]
 Safeguard = Literal["off", "dpop", "sdpo"]
 Decay = Literal["none", "linear", "cosine"]
 AdaptedLayers = Literal["attention", "attention_and_convolutions"]
+AdapterOn = Literal["prompt", "both"]
 
 
 class _Config(BaseModel):
@@ -38,6 +39,10 @@ class GenerationConfig(_Config):
     """Pixels; None is the model's own size."""
     negative_prompt: str = ""
     """What guidance moves away from; empty is the unconditional prediction."""
+    adapter_on: AdapterOn = "prompt"
+    """What an adapter changes: `prompt` the prediction for the prompt alone, so that guidance
+    moves away from the base model; `both` also the one it moves away from, as programs that load
+    a LoRA file do."""
     batch_size: int = Field(8, ge=1)
     """Pictures denoised together; does not change a picture beyond rounding."""
 
@@ -65,6 +70,10 @@ class RoundConfig(_Config):
     sigma_power: float = Field(0.0, ge=-2.0, le=2.0)
     """beta is multiplied by sigma_t to this power, over its mean: 0 weighs every timestep alike,
     2 is the derivation's factor that the published code leaves out."""
+    most_displacement: float = Field(0.0, ge=0.0)
+    """Root mean square distance of the policy's noise predictions from the reference's, in
+    standard deviations of the noise, beyond which a step takes the policy back; 0 sets no
+    limit, as published."""
     learning_rate: float = Field(1.5e-3, gt=0)
     warmup_steps: int = Field(10, ge=0)
     learning_rate_decay: Decay = "linear"

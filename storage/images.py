@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from storage.checks import checked_seed, get_row
 from storage.errors import InvalidInput
-from storage.schema import Image, new_id
+from storage.schema import AdapterOn, Image, new_id
 
 
 def add_image(
@@ -21,6 +21,7 @@ def add_image(
     adapter_id: str | None,
     guidance: float,
     steps: int,
+    adapter_on: AdapterOn | None = None,
     negative_prompt: str = "",
     variation_seed: int | None = None,
     variation_strength: float | None = None,
@@ -29,7 +30,8 @@ def add_image(
 ) -> Image:
     """Store a picture's row; its bytes must already be in the file store.
 
-    Width and height are pixels; `adapter_id` None is the base model. A variation names its second
+    Width and height are pixels; `adapter_id` None is the base model, and then so is `adapter_on`,
+    which says what of guidance the adapter changed. A variation names its second
     seed and its strength, others neither. With an `image_id` that exists already the stored row is
     returned, so a repeated job adds nothing twice; it must be of the same prompt, seeds, model and
     adapter, else InvalidInput.
@@ -38,6 +40,8 @@ def add_image(
     image_id = image_id or new_id()
     if (variation_seed is None) != (variation_strength is None):
         raise InvalidInput("A variation has a second seed and a strength; give both or neither.")
+    if (adapter_id is None) != (adapter_on is None):
+        raise InvalidInput("A picture with an adapter says what that was on; give both or neither.")
     stored = session.get(Image, image_id)
     if stored is not None:
         _same_origin(stored, origin)
@@ -53,6 +57,7 @@ def add_image(
         variation_strength=variation_strength,
         model=model,
         adapter_id=adapter_id,
+        adapter_on=adapter_on,
         guidance=guidance,
         steps=steps,
         negative_prompt=negative_prompt,

@@ -18,6 +18,8 @@ from storage.schema import Adapter, Round, RoundRequest, RoundStage, RoundState,
 from storage.transitions import ENDED, KEEPABLE, REQUESTS, SETTLED, TRANSITIONS, WORKED_ON
 
 __all__ = [
+    "IMPORTED",
+    "begins_elsewhere",
     "claim_attempt",
     "create_round",
     "freeze_choices",
@@ -32,6 +34,9 @@ __all__ = [
     "use_adapter",
     "write_as_attempt",
 ]
+
+IMPORTED = "imported"
+"""What the selection of a round says of an adapter that was never trained here."""
 
 
 def create_round(
@@ -82,6 +87,13 @@ def create_round(
 def get_round(session: Session, round_id: str) -> Round:
     """The round with this id; NotFound if there is none."""
     return get_row(session, Round, round_id)
+
+
+def begins_elsewhere(session: Session, row: Round) -> bool:
+    """Whether the line of a round's parents begins with an adapter that was imported."""
+    while row.parent_id is not None:
+        row = get_round(session, row.parent_id)
+    return IMPORTED in (row.selection or {})
 
 
 def list_rounds(

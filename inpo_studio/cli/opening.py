@@ -28,5 +28,9 @@ def opened(arguments: Any) -> Iterator[Studio]:
 
 def generation_from(arguments: Any) -> GenerationConfig:
     """Return the generation settings a command asks for."""
-    given = {"guidance": arguments.guidance, "steps": arguments.sampling_steps}
+    given = {
+        "guidance": arguments.guidance,
+        "steps": arguments.sampling_steps,
+        "adapter_on": arguments.adapter_on,
+    }
     return GenerationConfig(**{name: value for name, value in given.items() if value is not None})

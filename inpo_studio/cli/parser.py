@@ -249,6 +249,12 @@ def _add_generation(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--sampling-steps", type=count, metavar="N", help="DDIM steps of a picture (20)"
     )
+    command.add_argument(
+        "--adapter-on",
+        choices=["prompt", "both"],
+        help="what of guidance an adapter changes: the prediction for the prompt (usual), or both, "
+        "as other programs do",
+    )
 
 
 def _add_devices(command: argparse.ArgumentParser) -> None:

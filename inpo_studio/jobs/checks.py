@@ -114,7 +114,9 @@ def _ours(asked: _Asked, device: torch.device) -> tuple[GenerationConfig, Pictur
     pipeline = load_pipeline(asked.model, device=str(device), dtype="float32")
     load_adapter(pipeline.unet, "round", asked.adapter)
     width, height = (min(LARGEST_SIDE, side) for side in pipeline.size)
-    generation = GenerationConfig(steps=STEPS, width=width, height=height, batch_size=1)
+    generation = GenerationConfig(
+        steps=STEPS, width=width, height=height, batch_size=1, adapter_on="both"
+    )
 
     def on_step(done: int, total: int) -> None:
         asked.context.checkpoint()

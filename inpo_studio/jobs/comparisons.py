@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
-from inpo_studio.jobs.pictures import Painter, adapter_folder, keep, read_prompts
+from inpo_studio.jobs.pictures import Painter, adapter_folder, drawn_by, keep, read_prompts
 from storage.comparisons import add_comparison
 from storage.images import add_image
 from storage.rounds import get_round
@@ -87,9 +87,11 @@ def _prepare(context: JobContext, asked: ComparisonsPayload) -> _Job:
             base_model, base_id, base_folder = _adapter(context, session, asked.base_round_id)
             if base_model != model:
                 raise JobFailed("The two rounds are of different models; compare two of one.")
+        generation = drawn_by(session, base_id, asked.generation)
+        aligned_generation = drawn_by(session, adapter_id, asked.generation)
     pipeline = context.pipelines.get(model)
-    base = Painter(context, pipeline, asked.generation, base_id, base_folder)
-    aligned = replace(base, adapter_id=adapter_id, adapter_folder=folder, scale=asked.scale)
+    base = Painter(context, pipeline, generation, base_id, base_folder)
+    aligned = Painter(context, pipeline, aligned_generation, adapter_id, folder, asked.scale)
     return _Job(asked, base, aligned)
 
 

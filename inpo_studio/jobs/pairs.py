@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
-from inpo_studio.jobs.pictures import Painter, adapter_folder, keep, read_prompts
+from inpo_studio.jobs.pictures import Painter, adapter_folder, drawn_by, keep, read_prompts
 from inpo_studio.seeds import Variation, derive_seed
 from storage.images import add_image
 from storage.pairs import add_pair
@@ -68,6 +68,7 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
             raise JobFailed("Pairs cannot be made on held-out prompts; leave them out.")
         if asked.adapter_id is not None:
             folder = adapter_folder(context, session, asked.adapter_id)
+        generation = drawn_by(session, asked.adapter_id, asked.generation)
         items = [
             _Item(
                 context.item_id("pair", index),
@@ -82,7 +83,7 @@ def run(context: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
     context.progress(done, asked.count)
     if missing:
         pipeline = context.pipelines.get(asked.model)
-        painter = Painter(context, pipeline, asked.generation, asked.adapter_id, folder)
+        painter = Painter(context, pipeline, generation, asked.adapter_id, folder)
         together = max(1, asked.generation.batch_size // 2)
         for start in range(0, len(missing), together):
             context.checkpoint()
@@ -103,6 +104,7 @@ def make_pair(
         (prompt,) = read_prompts(session, [prompt_id])
         if adapter_id is not None:
             folder = adapter_folder(context, session, adapter_id)
+        generation = drawn_by(session, adapter_id, generation)
     seeds = pair_seeds(secrets.randbits(SEED_BITS), 0)
     item = _Item(new_id(), prompt, seeds, context.settings.variation)
     pipeline = context.pipelines.get(context.settings.model)

@@ -11,12 +11,14 @@ import numpy as np
 from safetensors.numpy import save
 from sqlalchemy.orm import Session
 
-from inpo_studio.configs import GenerationConfig
+from inpo_studio.configs import AdapterOn, GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
 from inpo_studio.seeds import Variation
 from storage.adapters import get_adapter
 from storage.files import FileStore
+from storage.guiding import adapter_on
 from storage.prompts import get_prompt
+from storage.rounds import get_round
 from storage.schema import Prompt
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Painter:
             "height": height,
             "model": self.pipeline.model,
             "adapter_id": self.adapter_id,
+            "adapter_on": None if self.adapter_id is None else self.generation.adapter_on,
             "guidance": self.generation.guidance,
             "steps": self.generation.steps,
             "negative_prompt": self.generation.negative_prompt,
@@ -85,6 +88,19 @@ def adapter_folder(context: JobContext, session: Session, adapter_id: str) -> Pa
     if not folder.is_dir():
         raise JobFailed(f"The adapter's folder {folder} is missing; train its round again.")
     return folder
+
+
+def drawn_by(
+    session: Session, adapter_id: str | None, generation: GenerationConfig
+) -> GenerationConfig:
+    """How an adapter (None: the base model) draws what is asked for as `generation`."""
+    if adapter_id is None:
+        return generation
+    round_id = get_adapter(session, adapter_id).round_id
+    side: AdapterOn = "both"  # an adapter of no round was imported
+    if round_id is not None:
+        side = adapter_on(session, get_round(session, round_id), generation.adapter_on)
+    return generation.model_copy(update={"adapter_on": side})
 
 
 def read_prompts(session: Session, prompt_ids: Sequence[str]) -> list[Prompt]:

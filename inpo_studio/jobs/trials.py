@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from inpo_studio.configs import GenerationConfig
 from inpo_studio.jobs.context import JobContext, JobFailed
-from inpo_studio.jobs.pictures import Painter, adapter_folder, keep
+from inpo_studio.jobs.pictures import Painter, adapter_folder, drawn_by, keep
 from inpo_studio.studio.compare.verdicts import side_name
 from storage.comparisons import add_comparison
 from storage.images import add_image
@@ -91,11 +91,12 @@ def _painters(
             role: None if adapter_id is None else adapter_folder(context, session, adapter_id)
             for role, adapter_id in adapters.items()
         }
-    generation = GenerationConfig.model_validate(trial.generation)
+        asked = GenerationConfig.model_validate(trial.generation)
+        generations = {role: drawn_by(session, found, asked) for role, found in adapters.items()}
     pipeline = context.pipelines.get(trial.model)
     scales = {"base": 1.0, "aligned": trial.scale}
     return {
-        role: Painter(context, pipeline, generation, adapter_id, folders[role], scales[role])
+        role: Painter(context, pipeline, generations[role], adapter_id, folders[role], scales[role])
         for role, adapter_id in adapters.items()
     }
 

@@ -18,13 +18,18 @@ from inpo_studio.training.policy import Policy
 
 @dataclass(frozen=True)
 class PairErrors:
-    """Mean squared noise errors, each ``(n,)``, and the pairs' ``preference`` ``(n,)``."""
+    """Mean squared noise errors, each ``(n,)``, and the pairs' ``preference`` ``(n,)``.
+
+    ``displacement`` ``(n,)`` is the mean square of what the policy's predictions are away from
+    the reference's.
+    """
 
     policy_winner: Tensor
     policy_loser: Tensor
     reference_winner: Tensor
     reference_loser: Tensor
     preference: Tensor
+    displacement: Tensor
 
     @staticmethod
     def cat(parts: Sequence[PairErrors]) -> PairErrors:
@@ -44,7 +49,7 @@ class PairErrors:
         return PairErrors(*(tensor.detach() for tensor in self.fields()))
 
     def fields(self) -> list[Tensor]:
-        """The five tensors in the order they are named in."""
+        """The tensors in the order they are named in."""
         return [getattr(self, name) for name in self.__dataclass_fields__]
 
     def margin(self) -> Tensor:
@@ -111,8 +116,11 @@ def pair_errors(config: RoundConfig, policy: Policy, micro: MicroBatch) -> PairE
         if weights is not None:
             residuals = [weigh(residual, weights) for residual in residuals]
         policy_errors = _guarded(config, policy_errors, residuals, preference)
+    moved = [error(*sides) for sides in zip(predicted, expected, strict=True)]
     four = [*policy_errors, *reference_errors]
-    return PairErrors(four[0], four[1], four[2], four[3], preference)
+    return PairErrors(
+        *(four[0], four[1], four[2], four[3]), preference, 0.5 * (moved[0] + moved[1]).detach()
+    )
 
 
 def _inputs(policy: Policy, micro: MicroBatch) -> tuple[Tensor, Tensor, Conditioning]:

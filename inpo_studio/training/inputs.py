@@ -14,6 +14,7 @@ from inpo_studio.training.prepare import ImageSource, RoundInputs
 from inpo_studio.training.samples import MOST_STEPS, SamplePlan, SamplePrompt
 from storage.adapters import get_adapter
 from storage.files import FileStore
+from storage.guiding import adapter_on
 from storage.prompts import list_prompts
 from storage.rounds import get_round, round_pairs
 from storage.samples import list_samples
@@ -83,7 +84,9 @@ def _sample_plan(
             SamplePrompt(prompt.id, prompt.text, prompt.position)
             for prompt in _sample_prompts(session, config.sample_prompts)
         ]
-    generation = _generation(frozen[0].winner_image, config.micro_batch_pairs)
+    made_with = _generation(frozen[0].winner_image, config.micro_batch_pairs)
+    side = adapter_on(session, get_round(session, round_id))
+    generation = made_with.model_copy(update={"adapter_on": side})
     return SamplePlan(tuple(prompts), generation) if prompts else None
 
 

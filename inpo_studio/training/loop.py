@@ -24,6 +24,7 @@ from inpo_studio.inpo.objectives import error_dtype
 from inpo_studio.training.batch import Batches
 from inpo_studio.training.early_stop import EarlyStop
 from inpo_studio.training.errors import PairErrors
+from inpo_studio.training.leash import Leash
 from inpo_studio.training.policy import Policy
 from inpo_studio.training.rate import learning_rate
 from inpo_studio.training.records import StepRecord
@@ -57,6 +58,7 @@ class Trainer:
             foreach=False,
         )
         self.average = [parameter.detach().clone() for parameter in self.parameters]
+        self.leash = Leash(policy, config.most_displacement)
         self.step = 0
         self.early_stop = EarlyStop(config.early_stop, self.names)
         self.whole = threading.RLock()
@@ -160,6 +162,7 @@ class Trainer:
         with self.whole:
             if math.isfinite(norm):
                 self.optimizer.step()
+                self.leash.hold(errors.displacement)
             self.step += 1
             self._update_average()
             record = self._record(losses, errors, norm, rate, started)
@@ -186,11 +189,11 @@ class Trainer:
     def _backward(self) -> Tensor:
         """Gradients of this process's pairs, a micro-batch at a time.
 
-        Returns ``(6, n)``: each pair's loss and errors.
+        Returns ``(7, n)``: each pair's loss and errors.
         """
         device = self.policy.pipeline.device
         # A process without a pair in this step still sends its nothing, in the others' dtype.
-        figures = [torch.empty((6, 0), dtype=error_dtype(device), device=device)]
+        figures = [torch.empty((7, 0), dtype=error_dtype(device), device=device)]
         try:
             for micro in self.batches.of_step(self.step):
                 errors = self.batches.errors(self.policy, micro)

@@ -77,6 +77,15 @@ class Policy:
         """The policy's trainable weights by name, in a stable order."""
         return sorted(adapter_parameters(self.pipeline.unet, POLICY), key=lambda item: item[0])
 
+    def reference_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The weights of the reference's adapter by name; empty where that is the base model."""
+        unet = self.pipeline.unet
+        return {
+            name: parameter
+            for reference in self.reference
+            for name, parameter in adapter_parameters(unet, reference)
+        }
+
     @property
     def rank(self) -> int:
         return _rank_and_alpha(self.pipeline.unet, POLICY)[0]

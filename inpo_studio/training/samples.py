@@ -93,6 +93,7 @@ class Sampler:
                 generation.guidance,
                 self._steps,
                 lambda done: on_step(),
+                adapter_on=generation.adapter_on,
             )
             return x_0.float().cpu()
 

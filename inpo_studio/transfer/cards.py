@@ -38,8 +38,20 @@ def _what(found: Provenance) -> str:
         return f"A LoRA adapter for **{found.base}** ({found.family.title}).\n\n{judged}\n"
     return (
         f"A LoRA adapter for **{found.base}** ({found.family.title}) that moves its pictures "
-        f"towards {found.choices} choices between two pictures. It has no trigger word; use it at "
-        f"strength 1.\n\n{judged}\n"
+        f"towards {found.choices} choices between two pictures. It has no trigger word. "
+        f"{_strength(found)}\n\n{judged}\n"
+    )
+
+
+def _strength(found: Provenance) -> str:
+    """How to load it so that it shows what it showed in the studio."""
+    if found.imported is not None:
+        return "Use it at strength 1."
+    return (
+        "The studio draws with it on the prompt's prediction alone, so that guidance moves away "
+        "from the base model; in ComfyUI that is `Create Hook LoRA` on the positive conditioning, "
+        "at strength 1. Loaded as usual it acts on both predictions of guidance and shows less of "
+        "what was chosen: try strengths from 1 to 2."
     )
 
 

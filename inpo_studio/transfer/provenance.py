@@ -171,7 +171,7 @@ def metadata(found: Provenance, name: str) -> dict[str, str]:
         "modelspec.description": _one_line(found),
         "modelspec.date": _date(found.made),
         "modelspec.prediction_type": "v" if is_v else "epsilon",
-        "modelspec.usage_hint": "No trigger word; use at strength 1.",
+        "modelspec.usage_hint": "No trigger word; strength 1, or 2 where it shows too little.",
         "modelspec.tags": "preference, alignment, DDIM-InPO",
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(found.rank),

@@ -7,6 +7,7 @@ together with themselves, so they can be used after the session has ended.
 """
 
 from storage.schema.base import (
+    AdapterOn,
     Answer,
     Base,
     PairState,
@@ -26,6 +27,7 @@ from storage.schema.trials import Trial, TrialItem, Vote
 
 __all__ = [
     "Adapter",
+    "AdapterOn",
     "Answer",
     "Base",
     "Choice",

@@ -24,6 +24,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 Split = Literal["train", "validation", "held_out"]
 PromptSource = Literal["starter", "own", "comparison"]
 PairState = Literal["ready", "retired"]
+AdapterOn = Literal["prompt", "both"]
 Answer = Literal["left", "right", "tie", "both_bad", "skip"]
 Side = Literal["left", "right"]
 RoundState = Literal[

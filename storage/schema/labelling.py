@@ -15,6 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from storage.schema.base import (
+    AdapterOn,
     Answer,
     Base,
     PairState,
@@ -63,6 +64,8 @@ class Image(Base):
     variation_strength: Mapped[float | None]
     model: Mapped[str]
     adapter_id: Mapped[str | None] = reference("adapters")
+    adapter_on: Mapped[AdapterOn | None] = mapped_column(String(16))
+    """The predictions of guidance that the adapter changed; null without one."""
     guidance: Mapped[float]
     steps: Mapped[int]
     negative_prompt: Mapped[str]

@@ -80,7 +80,7 @@ def configuration(cell: Cell, clear: int, changes: Changes) -> RoundConfig:
     method: dict[str, Any] = {}
     if cell.method == "published":
         method = RoundConfig.published().model_dump(exclude_defaults=True)
-        method["lowest_timestep"] = 0
+        method |= {"lowest_timestep": 0, "most_displacement": 0.0}
     elif cell.method in OBJECTIVES:
         method = {"objective": cell.method}
     if cell.method == "robust":

@@ -76,6 +76,15 @@ class StackedPolicy:
         with using(self.pipeline.unet, [POLICY]):
             return predict_noise(self.pipeline, x_t, timesteps, conditioning, unet=unet)
 
+    @torch.no_grad()
+    def hold(self, displacement: Tensor, most: float) -> None:
+        """Each policy's `Leash`, by the displacements of its own pairs."""
+        away = displacement.reshape(self.count, -1).mean(1).sqrt()
+        share = (most / away).clamp_max(1.0) if most else torch.ones_like(away)
+        for name, weight in zip(self.names, self.weights, strict=True):
+            if "lora_B" in name:
+                weight.mul_(share.to(weight).reshape(-1, *[1] * (weight.ndim - 1)))
+
     def _parts(self, rows: Tensor, looks: int) -> Tensor:
         """(looks * G * n, ...) -> (G, looks * n, ...)."""
         return rows.unflatten(0, (looks, self.count, -1)).transpose(0, 1).flatten(1, 2)
@@ -128,6 +137,7 @@ def train(
         (batches[0].losses(errors, micro).sum() / config.batch_pairs).backward()
         _clip(stacked.weights, config.gradient_clip)
         optimizer.step()
+        stacked.hold(errors.displacement, config.most_displacement)
     return stacked, {
         "prepare_s": (prepared - started) / len(rounds),
         "train_s": (time.perf_counter() - prepared) / len(rounds),
@@ -188,13 +198,14 @@ def draw(
 def _latents(stacked: StackedPolicy, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
     pipeline, copies = stacked.pipeline, list(range(len(prompts))) * stacked.count
     told = encode_prompts(pipeline, prompts, pipeline.size).take(copies)
-    both = Conditioning.cat([empty_conditioning(pipeline, len(copies), pipeline.size), told])
+    nothing = empty_conditioning(pipeline, len(copies), pipeline.size)
     x = initial_noise(pipeline, seeds, *pipeline.size).to(pipeline.device)[copies]
     final = torch.tensor(pipeline.schedule.final_alpha_bar, dtype=torch.float64)
     for now, then in ddim_timesteps(pipeline.scheduler_config, GENERATION.steps):
-        timesteps = torch.full((2 * len(x),), now)
-        noise = stacked.predict(torch.cat([x, x]), timesteps, both, looks=2)
-        without, with_prompt = noise.chunk(2)
+        timesteps = torch.full((len(x),), now)
+        with using(pipeline.unet, []):
+            without = predict_noise(pipeline, x, timesteps, nothing)
+        with_prompt = stacked.predict(x, timesteps, told)
         noise = without + GENERATION.guidance * (with_prompt - without)
         alpha_bar = pipeline.schedule.at(then) if then >= 0 else final
         x = ddim_step(x, noise, pipeline.schedule.at(now), alpha_bar)

@@ -277,12 +277,15 @@ def test_any_two_sides_and_other_settings(
     part(page, "guidance").fill("5")
     part(page, "steps").fill("12")
     part(page, "seeds").fill("2")
+    part(page, "adapter_on").select_option("both")
     page.get_by_role("button", name="Use these").click()
-    expect(part(page, "settings-text")).to_have_text("Guidance 5 · 12 steps · 2 seeds")
+    expect(part(page, "settings-text")).to_have_text(
+        "Guidance 5 · 12 steps · 2 seeds · adapter on both"
+    )
     expect_full(page, 24)
     with studio.database.read() as session:
         made = list(session.scalars(select(Image).where(Image.guidance == 5.0)))
-    assert {image.steps for image in made} == {12}
+    assert {(image.steps, image.adapter_on) for image in made} == {(12, "both")}
     assert {image.seed for image in made} == {0, 1}
     do(page, "more").click()
     expect_full(page, 48)

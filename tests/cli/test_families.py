@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -73,7 +73,9 @@ def diffusers_pictures(
     return drawn
 
 
-def our_pictures(model: Path, adapter: Path | None) -> list[np.ndarray]:
+def our_pictures(
+    model: Path, adapter: Path | None, adapter_on: Literal["prompt", "both"] = "both"
+) -> list[np.ndarray]:
     """The same by this studio, in float32 whatever the CPU likes best."""
     from inpo_studio.configs import GenerationConfig
     from inpo_studio.diffusion.adapters import activate, load_adapter
@@ -85,7 +87,8 @@ def our_pictures(model: Path, adapter: Path | None) -> list[np.ndarray]:
         load_adapter(pipeline.unet, "round", adapter)
         activate(pipeline.unet, ["round"])
     prompts = [prompt for prompt in UNSEEN for _ in SEEDS]
-    drawn = sample(pipeline, prompts, SEEDS * len(UNSEEN), GenerationConfig(steps=STEPS))
+    generation = GenerationConfig(steps=STEPS, adapter_on=adapter_on)
+    drawn = sample(pipeline, prompts, SEEDS * len(UNSEEN), generation)
     return [np.asarray(each.image, dtype=int) for each in drawn]
 
 
@@ -106,7 +109,8 @@ def test_from_pairs_to_a_file_for_other_programs(model: Path, tmp_path: Path) ->
     rows = terminal.read("compared/index.jsonl")
     base, ours = our_pictures(model, None), our_pictures(model, Path(aligned["adapter"]))
     assert difference(base, ours) > 1
-    for side, expected in (("base", base), ("aligned", ours)):
+    usual = our_pictures(model, Path(aligned["adapter"]), "prompt")
+    for side, expected in (("base", base), ("aligned", usual)):
         shown = [
             np.asarray(Image.open(tmp_path / "compared" / row[side]), dtype=int) for row in rows
         ]

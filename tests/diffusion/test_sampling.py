@@ -8,9 +8,21 @@ import pytest
 import torch
 
 from inpo_studio.configs import GenerationConfig
+from inpo_studio.diffusion.adapters import (
+    adapter_parameters,
+    attach_adapter,
+    remove_adapter,
+    using,
+)
+from inpo_studio.diffusion.conditioning import (
+    empty_conditioning,
+    encode_prompts,
+    predict_noise,
+)
 from inpo_studio.diffusion.latents import decode_latents, initial_noise
 from inpo_studio.diffusion.loading import Pipeline
 from inpo_studio.diffusion.sampling import ddim_timesteps, sample
+from inpo_studio.inpo.schedule import ddim_step
 
 PROMPTS, SEEDS = ["a red house", "two boats"], [5, 6]
 FEW = GenerationConfig(steps=4, guidance=3.0)
@@ -37,6 +49,43 @@ def test_pictures_are_those_of_diffusers(
     ).images
     latents = torch.stack([each.latents for each in ours])
     assert float((latents - theirs).abs().max()) <= 1e-4 * float(theirs.abs().max())
+
+
+@pytest.mark.parametrize("adapter_on", ["prompt", "both"])
+def test_an_adapter_is_on_the_prompt_alone_or_on_both(adapter_on: Any, sd15: Pipeline) -> None:
+    attach_adapter(sd15.unet, "a", 2, 2.0, seed=1)
+    with torch.no_grad():
+        for name, parameter in adapter_parameters(sd15.unet, "a"):
+            if "lora_B" in name:
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(3))
+    noise, ((now, then),) = initial_noise(sd15, SEEDS), ddim_timesteps(sd15.scheduler_config, 1)
+
+    @torch.no_grad()
+    def predicted(told: Any, adapters: list[str]) -> torch.Tensor:
+        with using(sd15.unet, adapters):
+            return predict_noise(sd15, noise, torch.full((2,), now), told)
+
+    without = predicted(empty_conditioning(sd15, 2), ["a"] if adapter_on == "both" else [])
+    with_prompt = predicted(encode_prompts(sd15, PROMPTS), ["a"])
+    final = torch.tensor(sd15.schedule.final_alpha_bar, dtype=torch.float64)
+    expected = ddim_step(noise, without + 3 * (with_prompt - without), sd15.schedule.at(now), final)
+    generation = GenerationConfig(steps=1, guidance=3.0, adapter_on=adapter_on)
+    with using(sd15.unet, ["a"]):
+        made = torch.stack([one.latents for one in sample(sd15, PROMPTS, SEEDS, generation)])
+    plain = torch.stack([one.latents for one in sample(sd15, PROMPTS, SEEDS, generation)])
+    remove_adapter(sd15.unet, "a")
+    assert then < 0
+    assert torch.allclose(made, expected.float(), atol=1e-5)
+    assert float((made - plain).abs().max()) > 1e-3
+
+
+def test_an_adapter_at_nothing_draws_the_base_models_bytes(sd15: Pipeline) -> None:
+    attach_adapter(sd15.unet, "a", 2, 2.0, seed=1)
+    with using(sd15.unet, ["a"]):
+        aligned = sample(sd15, PROMPTS, SEEDS, FEW)
+    remove_adapter(sd15.unet, "a")
+    for one, other in zip(aligned, sample(sd15, PROMPTS, SEEDS, FEW), strict=True):
+        assert torch.equal(one.latents, other.latents)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -107,11 +156,11 @@ def test_where_memory_runs_out_fewer_are_drawn_together(
     expected = sample(sd15, prompts, seeds, FEW)
     denoise, sizes = sampling.denoise, []
 
-    def limited(pipeline: Pipeline, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def limited(pipeline: Pipeline, x: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
         sizes.append(len(x))
         if len(x) > most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return denoise(pipeline, x, *rest)
+        return denoise(pipeline, x, *rest, **more)
 
     monkeypatch.setattr(sampling, "denoise", limited)
     most = 2
@@ -131,7 +180,7 @@ def test_other_errors_are_not_taken_for_want_of_memory(
 ) -> None:
     from inpo_studio.diffusion import sampling
 
-    def fail(*_: Any) -> torch.Tensor:
+    def fail(*_: Any, **__: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(sampling, "denoise", fail)

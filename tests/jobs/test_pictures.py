@@ -24,7 +24,7 @@ from storage.errors import InvalidInput
 from storage.images import add_image
 from storage.pairs import list_pairs
 from storage.prompts import add_prompts
-from storage.rounds import claim_attempt, create_round
+from storage.rounds import IMPORTED, claim_attempt, create_round, get_round
 from storage.schema import Comparison, Image, Pair
 from tests.jobs.support import GENERATION, MODEL, fake_paint, fake_pipeline
 
@@ -197,6 +197,35 @@ def with_adapter(studio: Studio) -> str:
             attempt=attempt,
         )
     return made.id
+
+
+def test_an_adapter_is_on_the_prompt_unless_its_line_was_imported(
+    studio: Studio, painted: list[int]
+) -> None:
+    round_id = with_adapter(studio)
+    payload = comparisons_payload(studio, round_id, [1])
+    (first, _) = run_job(studio, "comparisons", payload)["comparison_ids"]
+    with studio.database.write() as session:
+        made = get_comparison(session, first)
+        assert (made.base_image.adapter_on, made.aligned_image.adapter_on) == (None, "prompt")
+        get_round(session, round_id).selection = {IMPORTED: {"name": "style"}}
+    (again, _) = run_job(studio, "comparisons", payload)["comparison_ids"]
+    with studio.database.read() as session:
+        now = get_comparison(session, again)
+        assert (now.base_image_id, now.aligned_image.adapter_on) == (made.base_image_id, "both")
+
+
+def test_other_programs_put_an_adapter_on_both(studio: Studio, painted: list[int]) -> None:
+    round_id = with_adapter(studio)
+    both = {**GENERATION.model_dump(), "adapter_on": "both"}
+    payload = {**comparisons_payload(studio, round_id, [1]), "generation": both}
+    (made, _) = run_job(studio, "comparisons", payload)["comparison_ids"]
+    (usual, _) = run_job(studio, "comparisons", comparisons_payload(studio, round_id, [1]))[
+        "comparison_ids"
+    ]
+    with studio.database.read() as session:
+        assert get_comparison(session, made).aligned_image.adapter_on == "both"
+        assert get_comparison(session, usual).aligned_image.adapter_on == "prompt"
 
 
 def comparisons_payload(studio: Studio, round_id: str, seeds: list[int], **more: Any) -> Any:

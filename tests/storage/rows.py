@@ -36,7 +36,9 @@ def an_image(session: Session, prompt: Prompt, seed: int | None = None, **values
         "guidance": 3.0,
         "steps": 20,
     }
-    return add_image(session, prompt_id=prompt.id, seed=seed, **(made | values))
+    made |= values
+    made |= {"adapter_on": made["adapter_id"] and "prompt"}
+    return add_image(session, prompt_id=prompt.id, seed=seed, **made)
 
 
 def a_pair(session: Session, prompt: Prompt | None = None, **values: Any) -> Pair:

@@ -12,7 +12,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect, select, text
 
 from storage import migrate as migration
 from storage.comparisons import list_comparisons
@@ -20,7 +20,8 @@ from storage.engines import Database, open_database
 from storage.errors import NewerSchema, StorageError
 from storage.migrate import current_revision, head_revision, migrate
 from storage.rounds import get_round
-from storage.schema import Base, Choice
+from storage.schema import Base, Choice, Image
+from storage.trials import get_trial
 from tests.storage.rows import a_choice, a_pair
 
 NEXT = """
@@ -28,7 +29,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "9998"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = depends_on = None
 
 
@@ -179,6 +180,39 @@ def test_a_workspace_of_the_first_schema_keeps_its_comparisons(
     database.dispose()
 
 
+def test_pictures_from_before_say_what_their_adapter_was_on(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = open_database(database_url)
+    monkeypatch.setattr(migration, "command", Only("0004"))
+    migrate(database)
+    monkeypatch.undo()
+    image = (
+        "INSERT INTO images (id, sha256, width, height, prompt_id, seed, model, adapter_id, "
+        "guidance, steps, negative_prompt, created_at) VALUES"
+    )
+    trial = (
+        "INSERT INTO trials (id, model, round_id, scale, generation, planned, position, created_at)"
+    )
+    rows = [
+        FIRST_SCHEMA_ROWS[0],
+        f"INSERT INTO rounds VALUES ('r', 1, 'm', NULL, '{{}}', 1, {STATE}, NULL)",
+        f"INSERT INTO adapters VALUES ('x', 's', 'f', 'r', 'm', 8, 8.0, 80, {TIME})",
+        f"{image} ('base', 'h', 8, 8, 'p', 7, 'm', NULL, 3, 20, '', {TIME})",
+        f"{image} ('aligned', 'h', 8, 8, 'p', 7, 'm', 'x', 3, 20, '', {TIME})",
+        f"{trial} VALUES ('t', 'm', 'r', 1, '{{\"steps\": 9}}', 20, 1, {TIME})",
+    ]
+    with database.write() as session:
+        for statement in rows:
+            session.connection().exec_driver_sql(statement)
+    migrate(database)
+    with database.read() as session:
+        found = {image.id: image.adapter_on for image in session.scalars(select(Image))}
+        assert found == {"base": None, "aligned": "both"}
+        assert get_trial(session, "t").generation == {"steps": 9, "adapter_on": "both"}
+    database.dispose()
+
+
 def test_rebuilding_a_table_keeps_what_names_it(labelled: Database, scripts: Path) -> None:
     backup = migrate(labelled)
     assert current_revision(labelled) == "9998"
@@ -199,7 +233,7 @@ def test_a_backup_is_made_before_an_existing_file_changes(
     backup = migrate(sqlite_database)
     assert backup is not None
     with sqlite3.connect(backup) as copy:
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0005",)
         assert copy.execute("SELECT count(*) FROM choices").fetchone() == (1,)
         assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     copy.close()
@@ -214,7 +248,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
         before = described(connection)
     with pytest.raises(RuntimeError, match="broken on purpose"):
         migrate(labelled)
-    assert current_revision(labelled) == "0004"
+    assert current_revision(labelled) == "0005"
     with labelled.reader.connect() as connection:
         assert described(connection) == before
     with labelled.read() as session:

@@ -205,6 +205,17 @@ def test_the_grid_fills_is_stopped_and_tells_how_far_it_is(studio: Studio, paint
     draw_missing(studio, view)
     assert studio.engine.unfinished("comparisons") == []
     assert shown(studio, guidance=5.0).missing == 12, "other settings, other pictures"
+    other = shown(studio, adapter_on="both")
+    assert other.missing == 12, "the adapter on both, other pictures"
+    draw_missing(studio, other.view)
+    work_off(studio)
+    both = shown(studio, adapter_on="both")
+    assert both.missing == 0
+    assert [c.base_image_id for c in both.cells] == [c.base_image_id for c in full.cells]
+    assert not {c.aligned_image_id for c in both.cells} & {c.aligned_image_id for c in full.cells}
+    assert [c.aligned_image_id for c in shown(studio).cells] == [
+        c.aligned_image_id for c in full.cells
+    ]
 
 
 def test_what_is_looked_at_is_drawn_first(studio: Studio, painted: Any) -> None:
@@ -274,6 +285,8 @@ def test_a_strength_that_was_drawn_comes_back_at_once(studio: Studio, painted: A
     assert again.comparison.scale == 0.5
     assert first_of(studio, "a whale").comparison_id is None, "the grid is at full strength"
     assert draw_one(studio, view, "a whale", 0, 0.6).job_id is not None
+    both = View(None, made.id, adapter_on="both")
+    assert draw_one(studio, both, "a whale", 0, 0.5).job_id is not None
 
 
 def test_only_single_pictures_are_cancelled_as_such(studio: Studio) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
 from inpo_studio.studio.align.rounds import (
+    MOST_DISPLACEMENT,
     adopt_round,
     cancel_round,
     default_config,
@@ -61,7 +62,8 @@ def test_defaults_follow_the_number_of_choices(
 
 def test_more_choices_than_usual_change_nothing() -> None:
     # Of 64 choices a tenth is on validation prompts.
-    assert default_config(500) == default_config(64) == default_config(58) == RoundConfig()
+    usual = RoundConfig(most_displacement=MOST_DISPLACEMENT)
+    assert default_config(500) == default_config(64) == default_config(58) == usual
 
 
 def test_few_choices_are_learnt_in_smaller_and_more_different_steps() -> None:

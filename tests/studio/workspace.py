@@ -42,6 +42,7 @@ def add_pairs(
                     seed=2 * index + side,
                     model=model or studio.settings.model,
                     adapter_id=adapter_id,
+                    adapter_on=adapter_id and "prompt",
                     guidance=3.0,
                     steps=20,
                 )

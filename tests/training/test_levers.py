@@ -260,7 +260,7 @@ def test_an_early_stop_ends_the_round_with_its_best(
 def test_sigma_power_weighs_by_level(new_trainer: NewTrainer) -> None:
     plain, weighed = new_trainer(small_config()), new_trainer(small_config(sigma_power=2.0))
     micro = next(plain.batches.of_step(0))
-    errors = PairErrors(*(torch.full((4,), value) for value in (0.9, 1.2, 1.0, 1.0, 1.0)))
+    errors = PairErrors(*(torch.full((4,), value) for value in (0.9, 1.2, 1.0, 1.0, 1.0, 0.0)))
     schedule, grid = plain.batches.schedule, torch.tensor(plain.batches.grid)
     squared = sigma(schedule.alpha_bar).square()
     weights = squared[micro.timestep] / squared[grid].mean()
@@ -294,7 +294,7 @@ def test_dpop_adds_to_the_loss_of_a_winner_that_got_worse(new_trainer: NewTraine
     strict = new_trainer(small_config(beta=2.0, winner_safeguard="dpop", safeguard_strength=3.0))
     micro = next(plain.batches.of_step(0))
     for winner, more in ((1.2, 3.0 * 0.2), (0.8, 0.0)):
-        errors = PairErrors(*(torch.full((4,), v) for v in (winner, 1.5, 1.0, 1.0, 1.0)))
+        errors = PairErrors(*(torch.full((4,), v) for v in (winner, 1.5, 1.0, 1.0, 1.0, 0.0)))
         added = strict.batches.losses(errors, micro) - plain.batches.losses(errors, micro)
         torch.testing.assert_close(added, torch.full((4,), more))
 

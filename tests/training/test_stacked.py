@@ -26,6 +26,7 @@ from tests.training.conftest import PAIRS, small_config
     [
         {"noise_sharing": "midpoint"},
         {"noise_sharing": "midpoint", "frequency_cutoff": 1.0},
+        {"noise_sharing": "midpoint", "most_displacement": 1e-3},
         {"objective": "diffusion_dpo"},
     ],
 )

@@ -23,7 +23,7 @@ from tests.studio.conftest import studio
 __all__ = ["diffusers_pipeline", "studio"]
 
 PROMPTS, SEEDS = ["a red house", "two boats"], [5, 6]
-GENERATION = GenerationConfig(steps=4, guidance=3.0)
+GENERATION = GenerationConfig(steps=4, guidance=3.0, adapter_on="both")
 RANK = 4
 
 

@@ -46,6 +46,7 @@ def vote(studio: Studio, made: Aligned, choices: list[str], looked: bool = True)
                     prompt_id=prompt.id,
                     seed=position,
                     adapter_id=adapter,
+                    adapter_on=adapter and "prompt",
                     **drawn,
                 ).id
                 for adapter in (None, made.round.adapter_id)

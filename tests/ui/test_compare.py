@@ -88,7 +88,13 @@ def compared(studio: Studio, made: Round, size: tuple[int, int] = (8, 6)) -> Com
     }
     with studio.database.write() as session:
         images = [
-            add_image(session, sha256=hashes[adapter], adapter_id=adapter, **told).id
+            add_image(
+                session,
+                sha256=hashes[adapter],
+                adapter_id=adapter,
+                adapter_on=adapter and "prompt",
+                **told,
+            ).id
             for adapter in colours
         ]
         return add_comparison(

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from storage.rounds import IMPORTED
 from storage.schema import Round
 
-_KEY = "imported"
+_KEY = IMPORTED
 LONGEST_NAME = 80
 
 

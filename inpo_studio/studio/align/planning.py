@@ -29,6 +29,10 @@ FULL_LENGTH_FROM = 14
 USUALLY_LEARNT = 0.9 * USEFUL_CHOICES
 """Of the usual number of choices, those that are not on validation prompts."""
 
+MOST_DISPLACEMENT = 0.035
+"""Tastes about single places or colours come this far by themselves, brightness three times as
+far, which costs what the prompt asks for."""
+
 Which = Literal["all", "fresh"]
 
 
@@ -97,7 +101,8 @@ def default_config(clear_choices: int) -> RoundConfig:
     learning rate falls, by the cube root, and each picture is inverted to more levels, as many as
     take the time that the usual number of pictures takes: few pairs are learnt by heart soon, and
     steps that are smaller and more different put that off. Below FULL_LENGTH_FROM choices it takes
-    fewer steps as well, by the square root.
+    fewer steps as well, by the square root. None goes further from its reference than
+    MOST_DISPLACEMENT.
     """
     usual = RoundConfig()
     batch = max(1, min(usual.batch_pairs, clear_choices))
@@ -111,6 +116,7 @@ def default_config(clear_choices: int) -> RoundConfig:
         "steps": steps,
         "learning_rate": round(usual.learning_rate * few ** (1 / 3), 5),
         "levels": min(2 * usual.levels, int(usual.levels / few)),
+        "most_displacement": MOST_DISPLACEMENT,
         "sample_every": _sample_every(steps, usual),
     }
     return usual.model_copy(update=changes)

@@ -51,6 +51,7 @@ SETTINGS: Mapping[str, str] = {
     "safeguard_strength": "Its strength",
     "frequency_cutoff": "Frequency cutoff",
     "sigma_power": "Power of sigma",
+    "most_displacement": "Displacement at most",
     "learning_rate": "Learning rate",
     "adapted_layers": "Adapted layers",
     "rank": "Rank",

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from inpo_studio.settings import EMBEDDED_MODEL
 from inpo_studio.studio import Studio
 from inpo_studio.studio.compare.drawing import Drawing, draw_cells, drawing
-from inpo_studio.studio.compare.views import View
+from inpo_studio.studio.compare.views import View, drawn_so
 from storage.model_states import adopted_round
 from storage.prompts import list_prompts
 from storage.rounds import get_round, list_rounds
@@ -179,10 +179,5 @@ def _drawn(session: Session, view: View) -> dict[tuple[str, int], Comparison]:
     return {
         (row.prompt_id, row.seed): row
         for row in session.scalars(query)
-        if row.base_image.adapter_id == base
-        and row.base_image.negative_prompt == ""
-        and all(
-            (image.guidance, image.steps) == (view.guidance, view.steps)
-            for image in (row.base_image, row.aligned_image)
-        )
+        if row.base_image.adapter_id == base and drawn_so(session, view, row)
     }

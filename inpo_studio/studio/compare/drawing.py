@@ -11,12 +11,12 @@ from inpo_studio.configs import GenerationConfig
 from inpo_studio.engine import JobState, JobStatus
 from inpo_studio.studio import Studio
 from inpo_studio.studio.compare.comparisons import get_comparisons, request_comparisons
-from inpo_studio.studio.compare.views import View, sides_of
+from inpo_studio.studio.compare.views import View, drawn_so, sides_of
 from inpo_studio.studio.errors import StudioError
 from storage.comparisons import list_comparisons
 from storage.progress import get_progress
 from storage.prompts import find_prompt
-from storage.schema import Comparison, Image
+from storage.schema import Comparison
 
 KIND = "comparisons"
 VIEW = "view"
@@ -149,7 +149,11 @@ def warm_up(studio: Studio, view: View) -> None:
         [row.prompt.text],
         [row.seed],
         base_round=base,
-        generation=GenerationConfig(guidance=image.guidance, steps=image.steps),
+        generation=GenerationConfig(
+            guidance=image.guidance,
+            steps=image.steps,
+            adapter_on=image.adapter_on or view.adapter_on,
+        ),
         attributes={VIEW: "warm"},
     )
 
@@ -184,7 +188,6 @@ def _find(studio: Studio, view: View, text: str, seed: int, strength: float) -> 
             return None
         query = (
             select(Comparison)
-            .join(Image, Comparison.aligned_image_id == Image.id)
             .where(
                 Comparison.round_id == aligned.id,
                 Comparison.base_round_id.is_not_distinct_from(view.base),
@@ -192,13 +195,15 @@ def _find(studio: Studio, view: View, text: str, seed: int, strength: float) -> 
                 Comparison.prompt_id == prompt.id,
                 Comparison.seed == seed,
                 Comparison.scale == strength,
-                Image.guidance == view.guidance,
-                Image.steps == view.steps,
-                Image.negative_prompt == "",
             )
             .order_by(Comparison.position.desc())
         )
         by = None if base is None else base.adapter_id
         return next(
-            (row for row in session.scalars(query) if row.base_image.adapter_id == by), None
+            (
+                row
+                for row in session.scalars(query)
+                if row.base_image.adapter_id == by and drawn_so(session, view, row)
+            ),
+            None,
         )

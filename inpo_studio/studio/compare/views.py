@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from inpo_studio.configs import GenerationConfig
+from inpo_studio.configs import AdapterOn, GenerationConfig
 from inpo_studio.studio import Studio
 from inpo_studio.studio.compare.comparisons import Side
 from inpo_studio.studio.errors import StudioError
+from storage.guiding import adapter_on
 from storage.rounds import get_round
-from storage.schema import Round
+from storage.schema import Comparison, Round
 
 AT_ONCE = 4
 """Pictures drawn together: few, so that the grid fills while one watches."""
@@ -29,17 +30,39 @@ class View:
     """Seeds a prompt, from 0 on."""
     prompts: int = 12
     """Held-out prompts, the person's own ones first."""
+    adapter_on: AdapterOn = "prompt"
+    """The predictions of guidance that adapters change; `both` as in other programs."""
 
     @property
     def generation(self) -> GenerationConfig:
         """How its pictures are made."""
-        return GenerationConfig(guidance=self.guidance, steps=self.steps, batch_size=AT_ONCE)
+        return GenerationConfig(
+            guidance=self.guidance,
+            steps=self.steps,
+            batch_size=AT_ONCE,
+            adapter_on=self.adapter_on,
+        )
 
     @property
     def name(self) -> str:
         """A name for the jobs that draw for it, whatever prompts and seeds they draw."""
         parts = (self.base or "base", self.round_id or "", repr(self.guidance), str(self.steps))
-        return ":".join(parts)
+        return ":".join((*parts, self.adapter_on))
+
+
+def drawn_so(session: Session, view: View, row: Comparison) -> bool:
+    """Whether both pictures of a comparison were drawn as a view asks for."""
+
+    def side(name: str | None) -> AdapterOn | None:
+        return (
+            None if name is None else adapter_on(session, get_round(session, name), view.adapter_on)
+        )
+
+    return all(
+        (image.guidance, image.steps, image.negative_prompt, image.adapter_on)
+        == (view.guidance, view.steps, "", side(name))
+        for name, image in ((view.base, row.base_image), (view.round_id, row.aligned_image))
+    )
 
 
 def sides_of(studio: Studio, session: Session, view: View) -> tuple[Round, Round | None]:

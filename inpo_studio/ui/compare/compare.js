@@ -1,7 +1,7 @@
 // The Compare page: what it shows, what it asks for, and its controls.
 const BUSY_MS = 400;
 const QUIET_MS = 4000;
-const USUAL = { guidance: 3, steps: 20, seeds: 1 };
+const USUAL = { guidance: 3, steps: 20, seeds: 1, adapter_on: "prompt" };
 const MORE = 12;
 
 const root = element;
@@ -207,7 +207,8 @@ part("strength").addEventListener("change", (event) => {
 part("own").addEventListener("submit", drawOwn);
 part("drawer").addEventListener("submit", (event) => {
   event.preventDefault();
-  const read = Object.keys(USUAL).map((name) => [name, Number(part(name).value)]);
+  const read = Object.entries(USUAL).map(([name, usual]) => [
+    name, typeof usual === "number" ? Number(part(name).value) : part(name).value]);
   actions.settings();
   change(Object.fromEntries(read));
 });

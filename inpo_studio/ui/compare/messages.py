@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from inpo_studio.configs import AdapterOn
 from inpo_studio.studio.compare.drawing import MOST_STRENGTH
 from inpo_studio.studio.compare.views import View
 from inpo_studio.ui.answering import StudioMessage
@@ -26,11 +27,15 @@ class Message(StudioMessage):
     steps: int = Field(20, ge=1, le=MOST_STEPS)
     seeds: int = Field(1, ge=1, le=MOST_SEEDS)
     prompts: int = Field(12, ge=1, le=MOST_PROMPTS)
+    adapter_on: AdapterOn = "prompt"
 
     @property
     def view(self) -> View:
         """The view in the studio's words."""
-        return View(self.base, self.round, self.guidance, self.steps, self.seeds, self.prompts)
+        return View(
+            *(self.base, self.round, self.guidance, self.steps, self.seeds, self.prompts),
+            adapter_on=self.adapter_on,
+        )
 
 
 class Looked(Message):

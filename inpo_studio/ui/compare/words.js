@@ -16,7 +16,8 @@ const OWN_LEFT = "Not shown: something else was asked for meanwhile; press Draw 
 
 function settingsText(view) {
   return "Guidance " + view.guidance + " · " + some(view.steps, "step", "steps")
-    + " · " + some(view.seeds, "seed", "seeds");
+    + " · " + some(view.seeds, "seed", "seeds")
+    + (view.adapter_on === "both" ? " · adapter on both" : "");
 }
 
 // [title, text] where there is no round to compare yet.
