@@ -11,8 +11,8 @@ from sqlalchemy import Engine, event
 
 from inpo_studio.configs import RoundConfig
 from inpo_studio.studio import Studio
+from inpo_studio.studio.align.planning import MOST_DISPLACEMENT
 from inpo_studio.studio.align.rounds import (
-    MOST_DISPLACEMENT,
     adopt_round,
     cancel_round,
     default_config,
