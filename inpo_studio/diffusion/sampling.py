@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from inpo_studio.configs import AdapterOn, GenerationConfig
-from inpo_studio.diffusion.adapters import using
 from inpo_studio.diffusion.conditioning import (
     Conditioning,
     empty_conditioning,
@@ -24,6 +24,7 @@ from inpo_studio.diffusion.conditioning import (
 from inpo_studio.diffusion.fitting import OutOfMemory, is_out_of_memory, release_memory
 from inpo_studio.diffusion.latents import decode_latents, initial_noise
 from inpo_studio.diffusion.loading import Pipeline
+from inpo_studio.diffusion.switching import on_second_half
 from inpo_studio.inpo.schedule import ddim_step
 from inpo_studio.seeds import Variation
 
@@ -158,53 +159,33 @@ def denoise(
 ) -> Tensor:
     """x_0 from noise x (n, c, h, w), with the adapters that are active.
 
-    `unguided` is one row that guidance moves away from (None: no guidance). `adapter_on` is as in
-    GenerationConfig. `steps` is from `ddim_timesteps`; `report` is told how many are done.
+    `unguided` is one row that guidance moves away from (None: no guidance); both predictions run
+    in one batch. `adapter_on` is as in GenerationConfig. `steps` is from `ddim_timesteps`;
+    `report` is told how many are done.
+
+    A sampling step goes by epsilon(x, nothing) + g (epsilon(x, prompt) - epsilon(x, nothing)). An
+    adapter that changes the prompt's prediction by d_c and the other by d_u moves that by
+    g d_c - (g - 1) d_u: most of the two is the same and counts once, and what differs by chance
+    counts as often as the guidance says. With the adapter on the prompt alone it is g d_c.
     """
-    predict = _guided(pipeline, conditioning, unguided, guidance, adapter_on)
+    n = len(x)
+    apart: AbstractContextManager[None] = nullcontext()
+    if unguided is not None:
+        conditioning = Conditioning.cat([unguided.take([0] * n), conditioning])
+        apart = on_second_half(pipeline.unet) if adapter_on == "prompt" else apart
     final = torch.tensor(pipeline.schedule.final_alpha_bar, dtype=torch.float64)
-    for done, (now, then) in enumerate(steps, start=1):
-        alpha_bar_then = pipeline.schedule.at(then) if then >= 0 else final
-        x = ddim_step(x, predict(x, now), pipeline.schedule.at(now), alpha_bar_then)
-        report(done)
+    with apart:
+        for done, (now, then) in enumerate(steps, start=1):
+            inputs = x if unguided is None else torch.cat([x, x])
+            timesteps = torch.full((len(inputs),), now)
+            noise = predict_noise(pipeline, inputs, timesteps, conditioning)
+            if unguided is not None:
+                without, with_prompt = noise.chunk(2)
+                noise = without + guidance * (with_prompt - without)
+            alpha_bar_then = pipeline.schedule.at(then) if then >= 0 else final
+            x = ddim_step(x, noise, pipeline.schedule.at(now), alpha_bar_then)
+            report(done)
     return x
-
-
-def _guided(
-    pipeline: Pipeline,
-    conditioning: Conditioning,
-    unguided: Conditioning | None,
-    guidance: float,
-    adapter_on: AdapterOn,
-) -> Callable[[Tensor, int], Tensor]:
-    """epsilon(x (n, c, h, w), timestep) that a sampling step goes by: with guidance g,
-    epsilon(x, nothing) + g (epsilon(x, prompt) - epsilon(x, nothing)).
-
-    An adapter that changes the prompt's prediction by d_c and the other by d_u moves it by
-    g d_c - (g - 1) d_u. Most of the two is the same and goes, and what differs by chance is
-    multiplied by the guidance; with the adapter on the prompt alone it is moved by g d_c. Then
-    both are predicted apart, with an adapter or without: base and aligned pictures differ by what
-    the adapter does and not by the rounding of other batches.
-    """
-
-    def predict(x: Tensor, told: Conditioning, now: int) -> Tensor:
-        return predict_noise(pipeline, x, torch.full((len(x),), now), told)
-
-    if unguided is None:
-        return lambda x, now: predict(x, conditioning, now)
-    nothing = unguided.take([0] * len(conditioning))
-    both = Conditioning.cat([nothing, conditioning])
-
-    def guided(x: Tensor, now: int) -> Tensor:
-        if adapter_on == "prompt":
-            with using(pipeline.unet, []):
-                without = predict(x, nothing, now)
-            with_prompt = predict(x, conditioning, now)
-        else:
-            without, with_prompt = predict(torch.cat([x, x]), both, now).chunk(2)
-        return without + guidance * (with_prompt - without)
-
-    return guided
 
 
 def _encode_once(

@@ -141,3 +141,24 @@ def using(
 
 def _configs(unet: nn.Module) -> dict[str, LoraConfig]:
     return cast("dict[str, LoraConfig]", getattr(unet, "peft_config", {}))
+
+
+@contextmanager
+def on_second_half(unet: nn.Module) -> Iterator[None]:
+    """For the length of a block, the active adapters act on the second half of every batch alone.
+
+    The first half is predicted as by the base model, in the same pass.
+    """
+
+    def first_as_base(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        output[: len(output) // 2] = 0
+
+    names, _ = active(unet)
+    layers = _states[unet].layers if names else []
+    ups = [layer.lora_B[name] for _, layer in layers for name in names if name in layer.lora_B]
+    hooks = [up.register_forward_hook(first_as_base) for up in ups]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -88,6 +88,19 @@ def test_an_adapter_at_nothing_draws_the_base_models_bytes(sd15: Pipeline) -> No
         assert torch.equal(one.latents, other.latents)
 
 
+def test_after_an_interruption_an_adapter_acts_as_before(sd15: Pipeline) -> None:
+    def stop(done: int, all_: int) -> None:
+        raise InterruptedError
+
+    attach_adapter(sd15.unet, "a", 2, 2.0, seed=1)
+    with using(sd15.unet, ["a"]):
+        with pytest.raises(InterruptedError):
+            sample(sd15, PROMPTS, SEEDS, FEW, on_step=stop)
+        left = [m for m in sd15.unet.modules() if m._forward_hooks]
+    remove_adapter(sd15.unet, "a")
+    assert not left
+
+
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("steps", [1, 3, 7, 20, 50, 999])
 @pytest.mark.parametrize("to_one", [True, False])
