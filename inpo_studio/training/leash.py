@@ -22,7 +22,9 @@ class Leash:
         self._most = most
         begun = policy.reference_parameters()
         self._up = [
-            (parameter, begun.get(name)) for name, parameter in policy.parameters() if _is_up(name)
+            (parameter, begun.get(name))
+            for name, parameter in policy.parameters()
+            if "lora_B" in name
         ]
 
     @torch.no_grad()
@@ -41,7 +43,3 @@ class Leash:
                 parameter.mul_(share)
             else:
                 parameter.copy_(torch.lerp(begun, parameter, share))
-
-
-def _is_up(name: str) -> bool:
-    return "lora_B" in name

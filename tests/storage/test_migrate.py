@@ -160,14 +160,20 @@ def labelled(database: Database) -> Database:
     return database
 
 
+def left_at(revision: str, url: str, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A new database as a version that knew no later schema left it."""
+    database = open_database(url)
+    with monkeypatch.context() as patched:
+        patched.setattr(migration, "command", Only(revision))
+        migrate(database)
+    assert current_revision(database) == revision
+    return database
+
+
 def test_a_workspace_of_the_first_schema_keeps_its_comparisons(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = open_database(database_url)
-    monkeypatch.setattr(migration, "command", Only("0001"))
-    migrate(database)
-    monkeypatch.undo()
-    assert current_revision(database) == "0001"
+    database = left_at("0001", database_url, monkeypatch)
     with database.write() as session:
         for statement in FIRST_SCHEMA_ROWS:
             session.execute(text(statement))
@@ -183,10 +189,7 @@ def test_a_workspace_of_the_first_schema_keeps_its_comparisons(
 def test_pictures_from_before_say_what_their_adapter_was_on(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = open_database(database_url)
-    monkeypatch.setattr(migration, "command", Only("0004"))
-    migrate(database)
-    monkeypatch.undo()
+    database = left_at("0004", database_url, monkeypatch)
     image = (
         "INSERT INTO images (id, sha256, width, height, prompt_id, seed, model, adapter_id, "
         "guidance, steps, negative_prompt, created_at) VALUES"

@@ -176,8 +176,9 @@ def _drawn(session: Session, view: View) -> dict[tuple[str, int], Comparison]:
         )
         .order_by(Comparison.position)
     )
+    as_asked = drawn_so(session, view)
     return {
         (row.prompt_id, row.seed): row
         for row in session.scalars(query)
-        if row.base_image.adapter_id == base and drawn_so(session, view, row)
+        if row.base_image.adapter_id == base and as_asked(row)
     }

@@ -198,12 +198,12 @@ def _find(studio: Studio, view: View, text: str, seed: int, strength: float) -> 
             )
             .order_by(Comparison.position.desc())
         )
-        by = None if base is None else base.adapter_id
+        by, as_asked = None if base is None else base.adapter_id, drawn_so(session, view)
         return next(
             (
                 row
                 for row in session.scalars(query)
-                if row.base_image.adapter_id == by and drawn_so(session, view, row)
+                if row.base_image.adapter_id == by and as_asked(row)
             ),
             None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -46,23 +47,28 @@ class View:
     @property
     def name(self) -> str:
         """A name for the jobs that draw for it, whatever prompts and seeds they draw."""
-        parts = (self.base or "base", self.round_id or "", repr(self.guidance), str(self.steps))
-        return ":".join((*parts, self.adapter_on))
+        sides = self.base or "base", self.round_id or ""
+        return ":".join((*sides, repr(self.guidance), str(self.steps), self.adapter_on))
 
 
-def drawn_so(session: Session, view: View, row: Comparison) -> bool:
-    """Whether both pictures of a comparison were drawn as a view asks for."""
+def drawn_so(session: Session, view: View) -> Callable[[Comparison], bool]:
+    """What tells whether both pictures of a comparison were drawn as a view asks for."""
 
-    def side(name: str | None) -> AdapterOn | None:
-        return (
-            None if name is None else adapter_on(session, get_round(session, name), view.adapter_on)
+    def made_with(round_id: str | None) -> tuple[object, ...]:
+        row = None if round_id is None else get_round(session, round_id)
+        side = None if row is None else adapter_on(session, row, view.adapter_on)
+        return (view.guidance, view.steps, "", side)
+
+    expected = made_with(view.base), made_with(view.round_id)
+
+    def are(row: Comparison) -> bool:
+        found = tuple(
+            (image.guidance, image.steps, image.negative_prompt, image.adapter_on)
+            for image in (row.base_image, row.aligned_image)
         )
+        return found == expected
 
-    return all(
-        (image.guidance, image.steps, image.negative_prompt, image.adapter_on)
-        == (view.guidance, view.steps, "", side(name))
-        for name, image in ((view.base, row.base_image), (view.round_id, row.aligned_image))
-    )
+    return are
 
 
 def sides_of(studio: Studio, session: Session, view: View) -> tuple[Round, Round | None]:

@@ -6,8 +6,6 @@ Revises: 0004
 
 from __future__ import annotations
 
-import json
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -26,9 +24,8 @@ def upgrade() -> None:
     )
     trials = sa.table("trials", sa.column("id", sa.String), sa.column("generation", sa.JSON))
     for trial_id, generation in connection.execute(sa.select(trials.c.id, trials.c.generation)):
-        said = json.loads(generation) if isinstance(generation, str) else generation
         connection.execute(
             sa.update(trials)
             .where(trials.c.id == trial_id)
-            .values(generation={**said, "adapter_on": "both"})
+            .values(generation={**generation, "adapter_on": "both"})
         )
