@@ -18,6 +18,7 @@ from inpo_studio.processes import device_lock
 from inpo_studio.settings import Settings
 from inpo_studio.studio import Studio, open_studio
 from inpo_studio.studio.align.rounds import round_status
+from inpo_studio.training.inputs import read_inputs
 from inpo_studio.training.leaving import Leaving
 from inpo_studio.training.ledger import Ledger
 from inpo_studio.training.round import Exit, train_round
@@ -27,7 +28,7 @@ from storage.frozen import freeze_choices
 from storage.metrics import list_metrics
 from storage.progress import get_progress
 from storage.prompts import add_prompts
-from storage.rounds import claim_attempt, get_round, request, resume, set_state
+from storage.rounds import IMPORTED, claim_attempt, get_round, request, resume, set_state
 from storage.samples import list_samples
 from storage.schema import Adapter, Round, Sample
 from storage.timings import machine_name, read_timings
@@ -120,6 +121,25 @@ def test_the_users_own_prompts_are_drawn_first(bench: Callable[..., Bench]) -> N
     one.train()
     drawn = [(s.prompt.split, s.prompt.source) for s in one.samples() if s.step == 0]
     assert drawn == [("validation", "own")] * 2
+
+
+def test_samples_on_top_of_an_imported_adapter_are_drawn_as_that_is(
+    bench: Callable[..., Bench],
+) -> None:
+    one = bench()
+
+    def side() -> str:
+        with one.studio.database.read() as session:
+            plan = read_inputs(session, one.settings, ROUND).samples
+        assert plan is not None
+        return plan.generation.adapter_on
+
+    with one.studio.database.write() as session:
+        freeze_choices(session, ROUND)
+    assert side() == "prompt"
+    with one.studio.database.write() as session:
+        get_round(session, ROUND).selection = {IMPORTED: {"name": "style"}}
+    assert side() == "both"
 
 
 @pytest.mark.parametrize("changes", [{"sample_prompts": 0}, {"sample_every": 0}])

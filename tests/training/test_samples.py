@@ -35,7 +35,13 @@ def new_sampler(trainer: Trainer, model: Path, **changes: object) -> Sampler:
 @pytest.mark.parametrize("kind", ["sd15", "sd2v", "sdxl"])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"guidance": 1.0}, {"negative_prompt": "fog"}, {"batch_size": 1, "width": 32}],
+    [
+        {},
+        {"guidance": 1.0},
+        {"negative_prompt": "fog"},
+        {"batch_size": 1, "width": 32},
+        {"adapter_on": "both"},
+    ],
 )
 def test_samples_are_what_the_policy_draws(
     new_trainer: NewTrainer,
