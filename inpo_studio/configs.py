@@ -134,7 +134,7 @@ class RoundConfig(_Config):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic of the UNet; adapter, optimiser and loss are always float32."""
     threads: int = Field(0, ge=0)
-    """CPU threads; 0 is all physical cores this process may use."""
+    """CPU threads; 0 is every physical core this process may use but one."""
     compiled: bool = False
     """Whether the UNet's training pass goes through torch.compile: the first step takes a minute
     or more longer, those after it may be shorter."""

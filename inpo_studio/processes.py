@@ -33,8 +33,9 @@ LOG_BYTES = 5_000_000
 """A longer log is put aside as `.old` when the next process starts writing it."""
 _LIFELINE = "INPO_LIFELINE"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Threads that spin while they wait take a shared processor from the very thread they wait for.
-_PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+# Threads that spin long take a shared processor from the very thread they wait for; ones that
+# sleep at once are woken for every little operation.
+_PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 
 log = logging.getLogger("inpo_studio.processes")
 _children: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
@@ -50,9 +51,20 @@ def physical_cores() -> int:
     return max(1, min(allowed or 1, psutil.cpu_count(logical=False) or allowed or 1))
 
 
+def computing_threads(asked: int = 0) -> int:
+    """Return the CPU threads of a process that computes: as `asked`, or 0 for what serves best.
+
+    That is every physical core but one, which pages, browser and the rest of the machine keep:
+    threads wait for each other at every operation, so one that has to share its core holds up
+    all, and two threads on two cores take several times as long as one as soon as anything else
+    runs.
+    """
+    return asked or max(1, physical_cores() - 1)
+
+
 def thread_environment(threads: int = 0) -> dict[str, str]:
-    """Return the variables that set a child's CPU threads; 0 is all physical cores."""
-    return dict.fromkeys(_THREAD_VARIABLES, str(threads or physical_cores())) | _PATIENT_THREADS
+    """Return the variables that set a child's CPU threads, as `computing_threads` has them."""
+    return dict.fromkeys(_THREAD_VARIABLES, str(computing_threads(threads))) | _PATIENT_THREADS
 
 
 def spawn(

@@ -55,7 +55,7 @@ class Settings:
     processes: int = 1
     """Processes that train a round together, one a card; 0 is one for every card there is."""
     threads: int = 0
-    """CPU threads of worker and training; 0 is all physical cores this process may use."""
+    """CPU threads of worker and training; 0 is every physical core they may use but one."""
     keep_ready: int = 60
     """Unlabelled pairs that a running worker keeps ready; 0 makes pairs only when asked."""
     variation: float = USUAL_VARIATION

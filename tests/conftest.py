@@ -11,9 +11,11 @@ import pytest
 
 # On a machine that is busy with other work, processes that step back would hardly get a turn.
 os.environ.setdefault("INPO_STUDIO_STEP_BACK", "no")
-# Tests run beside each other: threads that wait must leave the processor (read when torch loads).
+# Tests run beside each other: one thread each, and threads that wait leave the processor (read when
+# torch loads).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell starts what runs in its background deaf to Ctrl-C, and every process started from it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

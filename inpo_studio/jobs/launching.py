@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from inpo_studio.processes import physical_cores, stop, thread_environment
+from inpo_studio.processes import computing_threads, stop, thread_environment
 from inpo_studio.settings import Settings
 
 ROUND = "inpo_studio.training.round"
@@ -71,7 +71,7 @@ def _on_cpu(device: str) -> bool:
 
 def environment(settings: Settings, processes: int = 1) -> dict[str, str]:
     """The variables of a training: the same settings, and CPU threads for each process."""
-    threads = max(1, (settings.threads or physical_cores()) // processes)
+    threads = max(1, computing_threads(settings.threads) // processes)
     found = {**settings.to_environment(), **thread_environment(threads)}
     if processes == 1:
         found["WORLD_SIZE"] = "1"  # some machines set another, for programs that a launcher starts

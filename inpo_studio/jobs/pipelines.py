@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpo_studio.processes import physical_cores
+from inpo_studio.processes import computing_threads
 from inpo_studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Pipelines:
             from inpo_studio.diffusion.loading import load_pipeline
 
             self.release()
-            torch.set_num_threads(self._settings.threads or physical_cores())
+            torch.set_num_threads(computing_threads(self._settings.threads))
             self._loaded = load_pipeline(model, device=self._settings.device)
         return self._loaded
 

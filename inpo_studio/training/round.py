@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpo_studio.processes import device_lock, physical_cores, step_back
+from inpo_studio.processes import computing_threads, device_lock, step_back
 from inpo_studio.settings import Settings, load_settings
 from inpo_studio.training.launched import group_size, number_here, size_here
 from inpo_studio.training.leaving import Leaving
@@ -140,7 +140,7 @@ def _train(
     from inpo_studio.training.state import restore, save_state
 
     inputs = replace(ledger.inputs(), device=device)
-    threads = inputs.config.threads or settings.threads or physical_cores()
+    threads = computing_threads(inputs.config.threads or settings.threads)
     torch.set_num_threads(max(1, threads // together.size))
     prepared = _prepare(settings, ledger, inputs, together)
     trainer = prepared.trainer
