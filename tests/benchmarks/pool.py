@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,22 +118,32 @@ def unseen_pictures(pipeline: Pipeline, kept: Path | None) -> list[Picture]:
 
 
 def label(made: Sequence[Picture], taste: str, noise: float, seed: int) -> list[FrozenPair]:
-    """Neighbouring pictures as pairs, labelled by ``taste`` with a share ``noise`` of flips.
+    """Neighbouring pictures as pairs, labelled by ``taste``, a share ``noise`` of them wrongly.
 
-    The tastes ``random``, ``random2``, ... flip a coin of their own, ``-random`` takes the other
-    side of each. One prompt in ten is validation.
+    Every taste has its own wrong ones, and exactly so many: the same few for all, which may be
+    the pairs that say most or least, would make one draw of a seed's cells. The tastes
+    ``random``, ``random2``, ... flip a coin of their own, ``-random`` takes the other side of
+    each. One prompt in ten is validation.
     """
     rng = np.random.default_rng([seed, 7, *draw_of(taste)])
+    wrong = _wrong_ones(len(made) // 2, taste, noise, seed)
     prompts = list(dict.fromkeys(p.prompt for p in made))
     pairs = []
     for index in range(0, len(made), 2):
         first, second = made[index], made[index + 1]
-        flipped, coin = bool(rng.random() < noise), bool(rng.random() < 0.5)
+        coin = bool(rng.random(2)[1] < 0.5)
         if is_random(taste):
             better = coin != taste.startswith("-")
         else:
             better = score(taste, first.image) > score(taste, second.image)
-        winner, loser = (index, index + 1) if better != flipped else (index + 1, index)
+        chosen_first = better != (index // 2 in wrong)
+        winner, loser = (index, index + 1) if chosen_first else (index + 1, index)
         split = "validation" if prompts.index(first.prompt) % 10 == 9 else "train"
         pairs.append(FrozenPair(str(index), first.prompt, str(winner), str(loser), 1.0, split))
     return pairs
+
+
+def _wrong_ones(pairs: int, taste: str, noise: float, seed: int) -> set[int]:
+    """Which of ``pairs`` are labelled wrongly."""
+    rng = random.Random(derive_seed(seed, "wrong", taste))
+    return set(rng.sample(range(pairs), round(noise * pairs)))
