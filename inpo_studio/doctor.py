@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from inpo_studio import __version__
-from inpo_studio.machine import probe
+from inpo_studio.machine import physical_cores, probe
 from inpo_studio.settings import EMBEDDED_MODEL, Settings
 
 _PACKAGES = ("torch", "diffusers", "transformers", "peft", "gradio", "dbos")
@@ -111,14 +111,12 @@ def _device(settings: Settings) -> Finding:
     kind = found["used"].split(":")[0]
     ok = kind == "cpu" or any(entry["device"].startswith(kind) for entry in accelerators)
     names = ", ".join(entry["name"] for entry in accelerators) or "no GPU found"
-    text = f"{found['used']} ({names}; {_cores()} physical cores)"
+    cores = physical_cores()
+    plural = "core" if cores == 1 else "cores"
+    text = f"{found['used']} ({names}; {cores} physical {plural})"
     if not ok:
         text = f"{settings.device} is not there ({names}); use --device auto"
     return Finding("device", ok, text, found)
-
-
-def _cores() -> int:
-    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
 
 def _memory() -> Finding:

@@ -1,13 +1,15 @@
-"""What this machine has for models: its devices and their memory. Torch runs in a child."""
+"""What this machine has for models: processors, devices and memory. Torch runs in a child."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,6 +28,7 @@ elif torch.backends.mps.is_available():
 print(json.dumps(found))
 """
 _looking = threading.Lock()
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,34 @@ def _accelerators() -> list[dict[str, Any]]:
     except (OSError, ValueError, subprocess.SubprocessError):
         return []
     return found
+
+
+def computing_threads(asked: int = 0) -> int:
+    """The CPU threads of a process that computes: as `asked`, or where that is 0 what serves best.
+
+    That is every physical core but one, which pages, browser and the rest of the machine keep:
+    threads wait for each other at every operation, so one that has to share its core holds up
+    all, and two threads on two cores take several times as long as one as soon as anything else
+    runs.
+    """
+    return asked or max(1, physical_cores() - 1)
+
+
+def physical_cores() -> int:
+    """How many physical cores this process may use, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    counts = (allowed, psutil.cpu_count(logical=False), _quota())
+    return max(1, min((count for count in counts if count), default=1))
+
+
+def _quota() -> int | None:
+    """The cores whose time a container may take, which it sees all of; None without a limit."""
+    try:
+        if (whole := _CGROUPS / "cpu.max").exists():
+            limit, period = whole.read_text().split()
+        else:
+            limit = (_CGROUPS / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (_CGROUPS / "cpu" / "cpu.cfs_period_us").read_text()
+        return max(1, round(int(limit) / int(period))) if int(limit) > 0 else None
+    except (OSError, ValueError):  # no such groups, or "max"
+        return None

@@ -26,6 +26,8 @@ import platformdirs
 import psutil
 from filelock import FileLock, Timeout
 
+from inpo_studio.machine import computing_threads
+
 LOST = 75  # exit code of a child whose parent has gone
 LOCK_WAIT_S = 2.0
 """How long a worker waits for its lock: others take it for a moment to see whether it is free."""
@@ -43,23 +45,6 @@ _children: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 class WorkerRunning(Exception):
     """Another worker works on this workspace and slot; the message says which."""
-
-
-def physical_cores() -> int:
-    """Return how many physical cores this process may use, at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(allowed or 1, psutil.cpu_count(logical=False) or allowed or 1))
-
-
-def computing_threads(asked: int = 0) -> int:
-    """Return the CPU threads of a process that computes: as `asked`, or 0 for what serves best.
-
-    That is every physical core but one, which pages, browser and the rest of the machine keep:
-    threads wait for each other at every operation, so one that has to share its core holds up
-    all, and two threads on two cores take several times as long as one as soon as anything else
-    runs.
-    """
-    return asked or max(1, physical_cores() - 1)
 
 
 def thread_environment(threads: int = 0) -> dict[str, str]:

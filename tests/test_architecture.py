@@ -21,7 +21,7 @@ LONGEST_FUNCTION = 60
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate")
 
 # Room -> what it may import of the project. A room may always import itself.
-LEAVES = {"settings", "configs", "seeds"}
+LEAVES = {"settings", "configs", "seeds", "machine"}
 # What is known of a model from its configuration files alone.
 TORCH_FREE_DIFFUSION = {
     f"diffusion.{name}"
@@ -34,6 +34,7 @@ ALLOWED = {
     "settings": set(),
     "configs": set(),
     "seeds": set(),
+    "machine": set(),
     "storage": set(),
     "inpo": {"seeds"},
     "diffusion": {"inpo", "postcards", "processes", *LEAVES},
@@ -42,14 +43,12 @@ ALLOWED = {
     "processes": LEAVES,
     "engine": {"processes", *LEAVES},
     "supervisor": {"processes", "engine", *LEAVES},
-    "machine": LEAVES,
-    "doctor": {"", "machine", "processes", "postcards", "storage", *TORCH_FREE_DIFFUSION, *LEAVES},
+    "doctor": {"", "processes", "postcards", "storage", *TORCH_FREE_DIFFUSION, *LEAVES},
     "studio": {
         "storage",
         "engine",
         "evaluation.statistics",
         "postcards",
-        "machine",
         "processes",
         *TORCH_FREE_DIFFUSION,
         *LEAVES,

@@ -90,7 +90,7 @@ def _where_it_fits(context: JobContext, work: Callable[[torch.device], Result]) 
 
     from inpo_studio.diffusion.devices import choose_device
     from inpo_studio.diffusion.fitting import is_out_of_memory, release_memory
-    from inpo_studio.processes import computing_threads
+    from inpo_studio.machine import computing_threads
 
     torch.set_num_threads(computing_threads(context.settings.threads))
     device = choose_device(context.settings.device)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from inpo_studio.processes import computing_threads, stop, thread_environment
+from inpo_studio.machine import computing_threads
+from inpo_studio.processes import stop, thread_environment
 from inpo_studio.settings import Settings
 
 ROUND = "inpo_studio.training.round"

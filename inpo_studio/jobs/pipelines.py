@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpo_studio.processes import computing_threads
+from inpo_studio.machine import computing_threads
 from inpo_studio.settings import Settings
 
 if TYPE_CHECKING:

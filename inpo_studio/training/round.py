@@ -18,7 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpo_studio.processes import computing_threads, device_lock, step_back
+from inpo_studio.machine import computing_threads
+from inpo_studio.processes import device_lock, step_back
 from inpo_studio.settings import Settings, load_settings
 from inpo_studio.training.launched import group_size, number_here, size_here
 from inpo_studio.training.leaving import Leaving

@@ -13,10 +13,9 @@ import psutil
 import pytest
 
 from inpo_studio import processes
+from inpo_studio.machine import computing_threads
 from inpo_studio.processes import (
-    computing_threads,
     device_lock,
-    physical_cores,
     spawn,
     step_back,
     stop,
@@ -95,14 +94,9 @@ def test_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert log.with_name("child.log.old").read_text() == "before"
 
 
-def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1 <= physical_cores() <= (os.cpu_count() or 1)
+def test_threads_are_set() -> None:
     assert thread_environment(2)["OMP_NUM_THREADS"] == "2"
-    for cores, threads in ((1, 1), (2, 1), (8, 7)):
-        monkeypatch.setattr(processes, "physical_cores", lambda cores=cores: cores)
-        assert computing_threads() == threads
-        assert thread_environment()["MKL_NUM_THREADS"] == str(threads)
-    assert computing_threads(2) == 2
+    assert thread_environment()["MKL_NUM_THREADS"] == str(computing_threads())
     assert thread_environment()["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
