@@ -131,6 +131,7 @@ def label(made: Sequence[Picture], taste: str, noise: float, seed: int) -> list[
     pairs = []
     for index in range(0, len(made), 2):
         first, second = made[index], made[index + 1]
+        # The second of two, as the labellings of the results were drawn.
         coin = bool(rng.random(2)[1] < 0.5)
         if is_random(taste):
             better = coin != taste.startswith("-")

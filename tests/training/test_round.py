@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,7 +85,8 @@ def bench(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Iterator[Callabl
     made: list[Bench] = []
 
     def make(**changes: object) -> Bench:
-        config: RoundConfig = small_config(sample_every=2, sample_prompts=2, threads=1, **changes)
+        few: dict[str, object] = {"sample_every": 2, "sample_prompts": 2, "threads": 1}
+        config: RoundConfig = small_config(**few | changes)
         folder = tmp_path / f"workspace-{len(made)}"
         made.append(Bench(queued_round(folder, str(tiny_model("sd15")), config)))
         return made[-1]
@@ -92,6 +94,21 @@ def bench(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Iterator[Callabl
     yield make
     for one in made:
         one.studio.close()
+
+
+@pytest.mark.parametrize(("of_round", "of_workspace", "threads"), [(0, 0, 2), (0, 3, 3), (1, 3, 1)])
+def test_a_round_leaves_a_core_unless_told_its_threads(
+    bench: Callable[..., Bench],
+    of_round: int,
+    of_workspace: int,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("inpo_studio.machine.physical_cores", lambda: 3)
+    one = bench(threads=of_round, steps=1)
+    one.settings = replace(one.settings, threads=of_workspace)
+    assert one.train() is Exit.DONE
+    assert torch.get_num_threads() == threads
 
 
 def test_a_round_leaves_samples_and_snapshots(bench: Callable[..., Bench]) -> None:
