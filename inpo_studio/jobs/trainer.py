@@ -27,6 +27,8 @@ OOM_SCORE = 500
 
 Ending = Literal["done", "paused", "cancelled", "failed", "left", "died"]
 _EXITS: dict[int, Ending] = {0: "done", 3: "paused", 4: "cancelled", 5: "failed", 6: "left"}
+# Told to go before it had begun to listen for that.
+_EXITS[-signal.SIGTERM] = "left"
 _SENTENCES: dict[Ending, str] = {
     "failed": "The training failed; the end of its log says more.",
     "left": "The training was told to end from outside the studio.",

@@ -306,16 +306,18 @@ def test_a_failure_that_left_no_sentence_points_to_its_log(studio: Studio, train
     assert round_log(studio, "unknown") == []
 
 
-def test_a_training_that_was_told_to_end_goes_on(studio: Studio, training: Any) -> None:
-    training("step(attempt)\nif attempt < 3: sys.exit(6)\nkeep()")
+@pytest.mark.parametrize("end", ["sys.exit(6)", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_a_training_that_was_told_to_end_goes_on(studio: Studio, training: Any, end: str) -> None:
+    training(f"step(attempt)\nif attempt < 3: {end}\nkeep()")
     status, row = finish(studio, with_choices(studio))
     assert (status.state, row.state, row.attempt) == ("done", "done", 3)
 
 
+@pytest.mark.parametrize("end", ["sys.exit(6)", "os.kill(os.getpid(), signal.SIGTERM)"])
 def test_a_training_that_ends_because_the_system_shuts_down_is_handed_back(
-    studio: Studio, training: Any, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, training: Any, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    training("step(1)\ntime.sleep(1.0)\nsys.exit(6)")
+    training(f"step(1)\ntime.sleep(1.0)\n{end}")
     monkeypatch.setattr(rounds, "LEFT_WAIT_S", 20.0)
     made = with_choices(studio)
     job_id = begin(studio, made)

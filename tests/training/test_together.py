@@ -142,50 +142,11 @@ def saved_step(one: Bench) -> int:
     return max((int(path.name[-6:]) for path in folder.glob("checkpoint-*")), default=0)
 
 
-EVEN = {"steps": 30, "checkpoint_every": 1000, "micro_batch_pairs": 2, "sample_every": 10}
+EVEN = {"steps": 60, "checkpoint_every": 1000, "micro_batch_pairs": 2, "sample_every": 20}
 
 
 class _Enough(Exception):
     pass
-
-
-def test_stopped_in_every_way_it_goes_on_to_the_same_bytes(
-    new_bench: Callable[..., Bench],
-) -> None:
-    wanted, one = new_bench(1, **EVEN), new_bench(2, **EVEN)
-    assert run(wanted).ending == "done"
-
-    def pause() -> None:
-        if step_of(one) >= 4 and one.round().requested is None:
-            with one.studio.database.write() as session:
-                request(session, ROUND, "pause")
-
-    assert run(one, pause).ending == "paused"
-    assert saved_step(one) == step_of(one) >= 4
-    assert processes_of(one) == []
-    with one.studio.database.write() as session:
-        set_state(session, ROUND, "paused")
-        resume(session, ROUND)
-
-    def leave() -> None:
-        if step_of(one) >= 12:
-            raise _Enough
-
-    with pytest.raises(_Enough):
-        run(one, leave)
-    assert processes_of(one) == []
-    assert saved_step(one) == step_of(one) >= 12
-
-    def terminate() -> None:
-        if step_of(one) >= 20:
-            (launcher,) = (p for p in processes_of(one) if "torch.distributed.run" in p.cmdline())
-            launcher.terminate()
-
-    assert run(one, terminate).ending == "left"
-    assert processes_of(one) == []
-    assert saved_step(one) == step_of(one) >= 20
-    assert run(one).ending == "done"
-    assert_like(one, wanted)
 
 
 @pytest.fixture
@@ -195,6 +156,48 @@ def troubled(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setenv("TROUBLE", trouble)
 
     return make
+
+
+def test_stopped_in_every_way_it_goes_on_to_the_same_bytes(
+    new_bench: Callable[..., Bench], troubled: Callable[[str], None]
+) -> None:
+    wanted, one = new_bench(1, **EVEN), new_bench(2, **EVEN)
+    assert run(wanted).ending == "done"
+    troubled("slow")
+
+    def pause() -> None:
+        if step_of(one) >= 4 and one.round().requested is None:
+            with one.studio.database.write() as session:
+                request(session, ROUND, "pause")
+
+    assert run(one, pause).ending == "paused"
+    paused = step_of(one)
+    assert saved_step(one) == paused >= 4
+    assert processes_of(one) == []
+    with one.studio.database.write() as session:
+        set_state(session, ROUND, "paused")
+        resume(session, ROUND)
+
+    def leave() -> None:
+        if step_of(one) >= paused + 4:
+            raise _Enough
+
+    with pytest.raises(_Enough):
+        run(one, leave)
+    left = step_of(one)
+    assert processes_of(one) == []
+    assert saved_step(one) == left >= paused + 4
+
+    def terminate() -> None:
+        if step_of(one) >= left + 4:
+            (launcher,) = (p for p in processes_of(one) if "torch.distributed.run" in p.cmdline())
+            launcher.terminate()
+
+    assert run(one, terminate).ending == "left"
+    assert processes_of(one) == []
+    assert EVEN["steps"] > saved_step(one) == step_of(one) >= left + 4
+    assert run(one).ending == "done"
+    assert_like(one, wanted)
 
 
 def test_memory_that_runs_out_in_one_halves_all(

@@ -1,7 +1,8 @@
 """A round's training process in trouble: `python -m tests.training.troubled`, as the real one.
 
-TROUBLE names it, and comes to the second process alone: `memory` runs out where more than one pair
-is trained at once; `failure` ends it with a sentence at its third step, `death` by a signal.
+TROUBLE names it. To the second process alone: `memory` runs out where more than one pair is trained
+at once; `failure` ends it with a sentence at its third step, `death` by a signal. To every process:
+`slow` gives each step a tenth of a second more, so that it can be stopped on the way anywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import torch
@@ -44,8 +46,20 @@ def end_at_third_step(trouble: str) -> None:
     Trainer._backward = troubled  # type: ignore[method-assign]
 
 
+def slow_down() -> None:
+    backward = Trainer._backward
+
+    def slow(self: Trainer) -> torch.Tensor:
+        time.sleep(0.1)
+        return backward(self)
+
+    Trainer._backward = slow  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
-    if os.environ.get("RANK") == "1":
+    if os.environ["TROUBLE"] == "slow":
+        slow_down()
+    elif os.environ.get("RANK") == "1":
         if os.environ["TROUBLE"] == "memory":
             run_out_of_memory()
         else:
