@@ -32,7 +32,7 @@ pytestmark = [
 
 CONFIG = RoundConfig.model_validate(
     {
-        "steps": 80,
+        "steps": 60,
         "rank": 2,
         "alpha": 2.0,
         "batch_pairs": 4,
@@ -40,7 +40,7 @@ CONFIG = RoundConfig.model_validate(
         "levels": 5,
         "checkpoint_every": 3,
         "validate_every": 10,
-        "sample_every": 16,
+        "sample_every": 12,
         "weight_averaging": 0.9,
         "threads": 1,
         "dtype": "float32",
@@ -99,8 +99,8 @@ def kept_on_the_way(workspace: Path) -> tuple[list[Any], list[Any]]:
             adapters = list_adapters(session, round_id=ROUND)
     finally:
         studio.close()
-    assert {sample.step for sample in samples} == {0, 16, 32, 48, 64, 80}
-    assert [adapter.step for adapter in adapters] == [16, 32, 48, 64, 80]
+    assert {sample.step for sample in samples} == {0, 12, 24, 36, 48, 60}
+    assert [adapter.step for adapter in adapters] == [12, 24, 36, 48, 60]
     return (
         [(sample.step, sample.position, sample.sha256) for sample in samples],
         [(adapter.step, adapter.sha256) for adapter in adapters],

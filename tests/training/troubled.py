@@ -2,7 +2,7 @@
 
 TROUBLE names it. To the second process alone: `memory` runs out where more than one pair is trained
 at once; `failure` ends it with a sentence at its third step, `death` by a signal. To every process:
-`slow` gives each step a tenth of a second more, so that it can be stopped on the way anywhere.
+`slow` gives each step a fifth of a second more, so that it can be stopped on the way anywhere.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def slow_down() -> None:
     backward = Trainer._backward
 
     def slow(self: Trainer) -> torch.Tensor:
-        time.sleep(0.1)
+        time.sleep(0.2)
         return backward(self)
 
     Trainer._backward = slow  # type: ignore[method-assign]
