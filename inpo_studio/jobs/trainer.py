@@ -26,9 +26,14 @@ OOM_SCORE = 500
 """On Linux the training is the first to go when memory runs out, not the studio."""
 
 Ending = Literal["done", "paused", "cancelled", "failed", "left", "died"]
-_EXITS: dict[int, Ending] = {0: "done", 3: "paused", 4: "cancelled", 5: "failed", 6: "left"}
-# Told to go before it had begun to listen for that.
-_EXITS[-signal.SIGTERM] = "left"
+_EXITS: dict[int, Ending] = {
+    0: "done",
+    3: "paused",
+    4: "cancelled",
+    5: "failed",
+    6: "left",
+    -signal.SIGTERM: "left",  # told to go before it listened for that
+}
 _SENTENCES: dict[Ending, str] = {
     "failed": "The training failed; the end of its log says more.",
     "left": "The training was told to end from outside the studio.",

@@ -33,6 +33,8 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="needs SIGTERM"),
 ]
 
+STEPS = 40
+
 
 def start(studio: Studio) -> subprocess.Popen[bytes]:
     with studio.database.write() as session:
@@ -67,7 +69,7 @@ def saved_step(settings: Settings) -> int:
 def new_studio(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Callable[[str], Studio]:
     def make(name: str) -> Studio:
         # Its checkpoints on the way are far apart: only leaving saves anything between them.
-        config = CONFIG.model_copy(update={"checkpoint_every": 1000, "steps": 40})
+        config = CONFIG.model_copy(update={"checkpoint_every": 1000, "steps": STEPS})
         return open_studio(queued_round(tmp_path / name, str(tiny_model("sd15")), config))
 
     return make
@@ -92,7 +94,7 @@ def test_leaving_loses_no_step_and_no_byte(
         print(f"{how}: left after {time.monotonic() - begun:.2f} s at {saved_step(left.settings)}")
         assert code == Exit.LEFT
         # The progress in the database lags behind by what was not yet flushed.
-        assert 40 > saved_step(left.settings) >= wanted
+        assert STEPS > saved_step(left.settings) >= wanted
         assert saved_step(left.settings) == step_of(left)
         with left.database.read() as session:
             assert get_round(session, ROUND).state == "running"
